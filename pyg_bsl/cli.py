@@ -1,0 +1,319 @@
+"""The command line, ``pyg-bsl``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import tomllib
+from argparse import Namespace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyg_bsl.flags import Parser, add_flags
+from pyg_bsl.names import suggest
+
+if TYPE_CHECKING:
+    from pyg_bsl.experiment import Experiment
+
+COMMANDS = {
+    "train": "train a recommender and report its test metrics",
+    "evaluate": "evaluate a trained run again, at other list lengths or by another protocol",
+    "datasets": "list the data sets",
+}
+PARTS = ("backbone", "loss", "sampler")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    0: done; 1: the run failed; 2: the command was wrong; 130 or 143: interrupted.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("pyg_bsl").setLevel(logging.INFO)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"pyg-bsl {version('pyg-bsl')}")
+        return 0
+    command, rest = argv[0], argv[1:]
+    if command not in COMMANDS:
+        hint = suggest(command, COMMANDS)
+        return _fail(f"Unknown command '{command}'{hint} Choices: {', '.join(COMMANDS)}", 2)
+    try:
+        return {"train": train, "evaluate": evaluate, "datasets": datasets}[command](rest)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was finished is kept", 130)
+    except (ValueError, FileNotFoundError) as error:
+        return _fail(str(error), 2)
+    except (OSError, ArithmeticError, ImportError) as error:
+        return _fail(str(error), 1)
+
+
+def train(argv: list[str]) -> int:
+    """``pyg-bsl train``."""
+    from pyg_bsl.tracking import MLflowTracker, ui_command
+    from pyg_bsl.training.callbacks import Callback, ProgressBar
+    from pyg_bsl.training.checkpoint import Checkpoint
+
+    parser, values = _parse_train(argv)
+    experiment = _experiment(parser, values)
+    if "threads" in values:
+        import torch
+
+        if values.threads < 1:
+            parser.error(f"'--threads' must be at least 1 (got {values.threads})")
+        torch.set_num_threads(values.threads)
+    output = Path(values.output) if "output" in values else _fresh_folder(experiment)
+    callbacks: list[Callback] = [] if values.quiet else [ProgressBar(experiment.name)]
+    if values.tracking:
+        callbacks.append(MLflowTracker(values.store))
+    checkpoint = Checkpoint(output)
+    callbacks.append(checkpoint)
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        result = experiment.run(callbacks)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    _print_metrics(result.to_dict())
+    print(f"\nSaved in {output}")
+    if values.tracking:
+        print(f"Browse runs: {ui_command(values.store)}")
+    return 0 if checkpoint.saved else 1
+
+
+def evaluate(argv: list[str]) -> int:
+    """``pyg-bsl evaluate``."""
+    from pyg_bsl import evaluation
+    from pyg_bsl.experiment import Experiment
+    from pyg_bsl.training.checkpoint import load_run
+
+    parser = Parser(prog="pyg-bsl evaluate", description=f"{COMMANDS['evaluate'].capitalize()}.")
+    parser.add_argument("run", help="output folder of a training run")
+    group = parser.add_argument_group("evaluation")
+    add_flags(group, evaluation.evaluate, skip=("emb", "graph", "block_size", "metrics"))
+    parser.add_argument("--root", help="folder that keeps downloaded data sets [that of the run]")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    values = vars(parser.parse_all(argv))
+    folder, root, as_json = values.pop("run"), values.pop("root"), values.pop("json")
+    run, weights = load_run(folder)
+    if root is not None:
+        run["config"]["root"] = root
+    experiment = Experiment.from_config(run["config"])
+    graph = experiment.load()
+    if graph.digest != run["data"]["digest"]:
+        raise ValueError(
+            f"The data are not those of the run '{folder}': their digest is {graph.digest}, "
+            f"the run's {run['data']['digest']}"
+        )
+    trainer = experiment.build(graph)
+    trainer.backbone.load_state_dict(weights)
+    defaults = {"split": "test", "protocol": experiment.protocol, "similarity": trainer.rank_by}
+    arguments: dict[str, Any] = {"k": trainer.k} | defaults | values
+    metrics = evaluation.evaluate(trainer.backbone.eval()(graph).detach(), graph, **arguments)
+    if as_json:
+        print(json.dumps(metrics, indent=2))
+    else:
+        shown = {arguments["split"]: metrics}
+        _print_metrics({**run, "protocol": arguments["protocol"], "metrics": shown})
+    return 0
+
+
+def datasets(argv: list[str]) -> int:
+    """``pyg-bsl datasets``."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from pyg_bsl.data.table import DATASETS
+
+    Parser(prog="pyg-bsl datasets", description="List the data sets.").parse_all(argv)
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("name", "users", "items", "train", "test", "protocol"):
+        numeric = title not in ("name", "protocol")
+        table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
+    table.add_column("what it is")
+    for name, row in DATASETS.items():
+        counts = (row.num_users, row.num_items, row.num_train, row.num_test)
+        shown = ["-" if n is None else f"{n:,}" for n in counts]
+        table.add_row(name, *shown, row.protocol, row.description)
+    console = Console()
+    console.print(table, width=max(console.width, 120))
+    print("Files are downloaded on first use, or taken from PYG_BSL_MIRROR (a folder or base URL).")
+    return 0
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  pyg-bsl {name:<10} {text}" for name, text in COMMANDS.items())
+    return (
+        "pyg-bsl: softmax-family losses for recommendation, on PyTorch Geometric\n\n"
+        f"{commands}\n\n"
+        "pyg-bsl COMMAND --help tells the flags of a command, for example\n"
+        "  pyg-bsl train --dataset movielens-small --backbone LightGCN --loss BSL --help"
+    )
+
+
+def _parse_train(argv: list[str]) -> tuple[Parser, Namespace]:
+    """Parse in two goes: the names of the parts first, since they decide what flags there are."""
+    from pyg_bsl.data import from_files
+    from pyg_bsl.experiment import DEFAULT_EPOCHS, Experiment
+    from pyg_bsl.losses import LOSSES
+    from pyg_bsl.names import pick
+    from pyg_bsl.nn import BACKBONES
+    from pyg_bsl.sampling import SAMPLERS
+    from pyg_bsl.training import Trainer
+
+    tables: dict[str, dict[str, Any]] = {
+        "backbone": BACKBONES,
+        "loss": LOSSES,
+        "sampler": SAMPLERS,
+    }
+    names = Parser(add_help=False, prog="pyg-bsl train")
+    for part in (*PARTS, "config"):
+        names.add_argument(f"--{part}")
+    chosen, _ = names.parse_known_args(argv)
+    config = {} if chosen.config is None else _read_config(chosen.config)
+
+    def chosen_name(part: str) -> str:
+        given = config.get(part, {})
+        in_file = given if isinstance(given, str) else given.get("name")
+        return getattr(chosen, part) or in_file or getattr(Experiment, part)
+
+    picked = {part: chosen_name(part) for part in PARTS}
+    classes = {part: pick(part, picked[part], tables[part]) for part in PARTS}
+
+    parser = Parser(
+        prog="pyg-bsl train",
+        description=f"{COMMANDS['train'].capitalize()}.\nFlags below are those of the parts "
+        "chosen: name others (--loss PSL --help) to see theirs.",
+    )
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--dataset", help="name of a data set (see pyg-bsl datasets)")
+    what.add_argument("--data", help="folder or file of your own data")
+    what.add_argument("--root", help=f"folder that keeps downloaded data sets [{Experiment.root}]")
+    for part in PARTS:
+        choices = ", ".join(tables[part])
+        what.add_argument(f"--{part}", help=f"{choices} [{getattr(Experiment, part)}]")
+    what.add_argument("--epochs", type=int, help=f"passes over the pairs [{DEFAULT_EPOCHS}]")
+    what.add_argument("--seed", type=int, help="seed of split, initialisation and training [0]")
+    what.add_argument("--config", help="file (JSON or TOML; a result.json too) that sets these")
+    for part in PARTS:
+        group = parser.add_argument_group(f"{part} {picked[part]}")
+        skip = ("self", "num_users", "num_items")
+        add_flags(group, classes[part], prefix=part, skip=skip)
+    group = parser.add_argument_group("training")
+    add_flags(group, Trainer, skip=("backbone", "loss", "sampler", "callbacks", "seed"))
+    group = parser.add_argument_group("own data (--data)")
+    add_flags(group, from_files, prefix="files", skip=("path",))
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--output",
+        default=None,
+        help="folder for result.json and weights [a new one under outputs/]",
+    )
+    run.add_argument("--threads", type=int, help="CPU threads [all]")
+    run.add_argument("--store", default="mlruns", help="folder of the MLflow store [mlruns]")
+    run.add_argument(
+        "--no-tracking",
+        dest="tracking",
+        action="store_false",
+        help="do not record the run in MLflow",
+    )
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    values = parser.parse_all(argv)
+    given = {key: value for key, value in vars(values).items() if value is not None}
+    return parser, Namespace(**given, file=config)
+
+
+def _experiment(parser: Parser, values: Namespace) -> Experiment:
+    """The experiment of a configuration file and the flags, which go before it."""
+    from pyg_bsl.experiment import Experiment
+
+    config = dict(values.file)
+    own = {"output", "threads", "store", "tracking", "quiet", "config", "file"}
+    for key, value in vars(values).items():
+        part, _, argument = key.partition(".")
+        if key in own:
+            continue
+        if key in PARTS:
+            # Another part than the file's takes none of the arguments meant for that one.
+            entry = config.get(key, {})
+            entry = {"name": entry} if isinstance(entry, str) else entry
+            config[key] = (
+                {**entry, "name": value} if entry.get("name") == value else {"name": value}
+            )
+        elif argument:
+            entry = config.get(part, {})
+            entry = {"name": entry} if isinstance(entry, str) else entry
+            config[part] = {**entry, argument: value}
+        elif key in ("dataset", "data"):
+            config = {k: v for k, v in config.items() if k not in ("dataset", "data")}
+            config[key] = value
+        elif key in ("root", "epochs", "seed"):
+            config[key] = value
+        else:
+            config["trainer"] = {**config.get("trainer", {}), key: value}
+    if vars(values).get("dataset") and vars(values).get("data"):
+        parser.error("Give one of --dataset and --data, not both")
+    if not config.get("dataset") and not config.get("data"):
+        parser.error("Say what to train on: --dataset NAME (see pyg-bsl datasets) or --data FOLDER")
+    return Experiment.from_config(config)
+
+
+def _read_config(file: str) -> dict[str, Any]:
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no configuration file '{file}'")
+    try:
+        text = path.read_text()
+        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"The configuration file '{file}' cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"The configuration file '{file}' must hold one table of settings")
+    return content.get("config", content)
+
+
+def _fresh_folder(experiment: Experiment) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    source = experiment.dataset or Path(experiment.data or "").resolve().name
+    base = Path("outputs") / f"{source}-{experiment.backbone}-{experiment.loss}-{stamp}"
+    folder, count = base, 1
+    while folder.exists():
+        count += 1
+        folder = base.with_name(f"{base.name}-{count}")
+    return folder
+
+
+def _print_metrics(result: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics: dict[str, dict[str, float]] = result["metrics"]
+    title = f"{result['data']['name']}, protocol {result['protocol']}, epoch {result['best_epoch']}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("metric")
+    for split in metrics:
+        table.add_column(split, justify="right")
+    for name in next(iter(metrics.values()), {}):
+        table.add_row(name, *(f"{values[name]:.4f}" for values in metrics.values()))
+    Console().print(table)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"pyg-bsl: error: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,1 @@
+"""Reading files of interactions: what :func:`pyg_bsl.data.from_files` is made of."""

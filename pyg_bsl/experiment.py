@@ -1,0 +1,191 @@
+"""A run from names: which data, which parts, how long."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyg_bsl.data import HoldoutValidation, build_graph, from_files, load_dataset
+from pyg_bsl.data.hetero import RATES
+from pyg_bsl.data.table import DATASETS
+from pyg_bsl.losses import LOSSES
+from pyg_bsl.names import pick, suggest
+from pyg_bsl.nn import BACKBONES
+from pyg_bsl.sampling import SAMPLERS
+from pyg_bsl.training import Callback, FitResult, Trainer
+from pyg_bsl.types import BipartiteGraph
+
+DEFAULT_EPOCHS: int = inspect.signature(Trainer.fit).parameters["epochs"].default
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run: data, backbone, loss and sampler by name, with their arguments.
+
+    Args:
+        dataset: Name of a data set (:data:`pyg_bsl.data.table.DATASETS`).
+        data: Folder or file of one's own data, instead of ``dataset``.
+        root: Folder that keeps downloaded data sets.
+        files: Arguments of :func:`pyg_bsl.data.from_files` for one's own data, such as
+            ``{"split": "random"}``.
+        backbone: Name of the backbone.
+        backbone_args: Arguments of the backbone.
+        loss: Name of the loss.
+        loss_args: Arguments of the loss.
+        sampler: Name of the sampler; :obj:`None`: the trainer's choice for the loss.
+        sampler_args: Arguments of the sampler.
+        trainer_args: Arguments of :class:`pyg_bsl.Trainer`. The protocol is the data set's own
+            unless given here.
+        epochs: Passes over the training pairs.
+        seed: Seed of the validation split, the initialisation and the training.
+
+    Raises:
+        ValueError: If a name or an argument is unknown, or not exactly one of ``dataset`` and
+            ``data`` is given.
+    """
+
+    dataset: str | None = None
+    data: str | None = None
+    root: str = "data"
+    files: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str = "MF"
+    backbone_args: Mapping[str, Any] = field(default_factory=dict)
+    loss: str = "SL"
+    loss_args: Mapping[str, Any] = field(default_factory=dict)
+    sampler: str | None = None
+    sampler_args: Mapping[str, Any] = field(default_factory=dict)
+    trainer_args: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = DEFAULT_EPOCHS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.dataset is None) == (self.data is None):
+            raise ValueError("Give exactly one of 'dataset' (a name) and 'data' (a folder)")
+        if self.dataset is not None:
+            pick("data set", self.dataset, DATASETS)
+        for kind, name, choices, args in (
+            ("backbone", self.backbone, BACKBONES, self.backbone_args),
+            ("loss", self.loss, LOSSES, self.loss_args),
+            ("sampler", self.sampler, SAMPLERS, self.sampler_args),
+        ):
+            if name is not None:
+                check_arguments(kind, pick(kind, name, choices), args)
+            elif args:
+                raise ValueError(f"'{kind}_args' need a '{kind}' (got {dict(args)})")
+        check_arguments("trainer", Trainer, self.trainer_args)
+        if self.epochs < 1:
+            raise ValueError(f"'epochs' must be at least 1 (got {self.epochs})")
+        # A tiny copy of all parts: wrong values are found before any data is loaded.
+        self._parts(1, 1)
+
+    @property
+    def protocol(self) -> str:
+        """Name of the evaluation protocol."""
+        default = "holdout" if self.dataset is None else DATASETS[self.dataset].protocol
+        return str(self.trainer_args.get("protocol", default))
+
+    @property
+    def name(self) -> str:
+        """A telling name: ``SL MF amazon-electronic tau=0.2 seed=0``."""
+        source = self.dataset or Path(self.data or "").name
+        args = [f"{k}={v}" for k, v in {**self.loss_args, **self.backbone_args}.items()]
+        return " ".join([self.loss, self.backbone, source, *args, f"seed={self.seed}"])
+
+    def load(self) -> BipartiteGraph:
+        """The data, with validation pairs held out of train where none are given."""
+        if self.dataset is not None:
+            data = load_dataset(self.dataset, self.root, seed=self.seed)
+        else:
+            assert self.data is not None
+            data = from_files(self.data, **self.files)
+        wants_valid = self.protocol in ("holdout", "psl-iid")
+        if wants_valid and "valid_edge_label_index" not in data[RATES]:
+            data = HoldoutValidation(seed=self.seed)(data)
+        return build_graph(data)
+
+    def build(self, graph: BipartiteGraph, callbacks: Iterable[Callback] = ()) -> Trainer:
+        """The parts, initialised from the seed, in a trainer."""
+        torch.manual_seed(self.seed)
+        return self._parts(graph.num_users, graph.num_items, callbacks)
+
+    def _parts(self, num_users: int, num_items: int, callbacks: Iterable[Callback] = ()) -> Trainer:
+        return Trainer(
+            BACKBONES[self.backbone](num_users, num_items, **self.backbone_args),
+            LOSSES[self.loss](**self.loss_args),
+            None if self.sampler is None else SAMPLERS[self.sampler](**self.sampler_args),
+            **{"protocol": self.protocol, "seed": self.seed, **self.trainer_args},
+            callbacks=callbacks,
+        )
+
+    def run(self, callbacks: Iterable[Callback] = ()) -> FitResult:
+        """Load, build, train and evaluate."""
+        started = time.perf_counter()
+        graph = self.load()
+        load_seconds = time.perf_counter() - started
+        trainer = self.build(graph, callbacks)
+        config = self.config() | trainer.config()
+        return trainer.fit(graph, self.epochs, config=config, load_seconds=load_seconds)
+
+    def config(self) -> dict[str, Any]:
+        """Plain data from which :meth:`from_config` makes this experiment again."""
+        return {
+            "dataset": self.dataset,
+            "data": self.data,
+            "root": self.root,
+            "files": dict(self.files),
+            "backbone": {"name": self.backbone, **self.backbone_args},
+            "loss": {"name": self.loss, **self.loss_args},
+            "sampler": None
+            if self.sampler is None
+            else {"name": self.sampler, **self.sampler_args},
+            "trainer": dict(self.trainer_args),
+            "epochs": self.epochs,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Experiment:
+        """The experiment that a configuration, or a ``result.json``'s ``config``, tells of.
+
+        Raises:
+            ValueError: If the configuration has an unknown entry.
+        """
+        config = dict(config)
+        args: dict[str, Any] = {}
+        for part in ("backbone", "loss", "sampler"):
+            entry = config.pop(part, None)
+            if entry is not None:
+                entry = {"name": entry} if isinstance(entry, str) else dict(entry)
+                if "name" in entry:
+                    args[part] = entry.pop("name")
+                args[f"{part}_args"] = entry
+        if "trainer" in config:
+            args["trainer_args"] = dict(config.pop("trainer"))
+            args["trainer_args"].pop("seed", None)
+        known = {"dataset", "data", "root", "files", "epochs", "seed"}
+        for key in config:
+            if key not in known:
+                known |= {"backbone", "loss", "sampler", "trainer"}
+                hint = suggest(key, dict.fromkeys(known))
+                raise ValueError(
+                    f"Unknown entry '{key}' in the configuration{hint} "
+                    f"Choices: {', '.join(sorted(known))}"
+                )
+        return cls(**args, **config)
+
+
+def check_arguments(kind: str, part: type, args: Mapping[str, Any]) -> None:
+    """Raise a ValueError if ``part``'s constructor has no argument of a name in ``args``."""
+    have = inspect.signature(part).parameters
+    for name in args:
+        if name not in have:
+            raise ValueError(
+                f"The {kind} {part.__name__} has no argument '{name}'{suggest(name, have)} "
+                f"Choices: {', '.join(have) or 'none'}"
+            )

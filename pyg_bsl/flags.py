@@ -1,0 +1,124 @@
+"""Command-line flags read off constructor signatures."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, NoReturn
+
+from pyg_bsl.names import suggest
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that names the nearest flag when one is unknown."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+        )
+
+    def parse_all(self, argv: list[str]) -> argparse.Namespace:
+        """Parse ``argv``; an unknown flag ends the program with the nearest right one."""
+        values, unknown = self.parse_known_args(argv)
+        if unknown:
+            flags = {flag: None for flag in self._option_string_actions if flag.startswith("--")}
+            first = next((word for word in unknown if word.startswith("-")), unknown[0])
+            flag = first.split("=")[0]
+            if flag.startswith("-"):
+                choices = ", ".join(sorted(set(flags) - {"--help"}))
+                self.error(f"Unknown flag '{flag}'{suggest(flag, flags)} Choices: {choices}")
+            self.error(f"Unexpected argument '{first}'")
+        return values
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message without the long usage, and exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n(see {self.prog} --help)\n")
+
+
+def add_flags(
+    group: argparse._ArgumentGroup,
+    part: Callable[..., Any],
+    prefix: str = "",
+    skip: Collection[str] = (),
+) -> None:
+    """Add a flag for every argument of ``part`` with a type that a command line can give.
+
+    A flag that is not given leaves no value behind, so that defaults stand in one place only.
+
+    Args:
+        group: Where to add them.
+        part: A class or function whose arguments become ``--prefix.argument``.
+        prefix: Put before the names with a full stop; without it, ``--the-argument``.
+        skip: Arguments to leave out.
+    """
+    signature = inspect.signature(part)
+    init = part.__init__ if inspect.isclass(part) else part
+    hints = typing.get_type_hints(init)
+    texts = argument_texts(part.__doc__ or "")
+    for name, parameter in signature.parameters.items():
+        if name in skip or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        how = _how_to_parse(hints.get(name, str))
+        if how is None:
+            continue
+        flag = f"--{prefix}.{name}" if prefix else "--" + name.replace("_", "-")
+        text = texts.get(name, "").replace("%", "%%")
+        default = "" if parameter.default in (None, parameter.empty) else f" [{parameter.default}]"
+        dest = f"{prefix}.{name}" if prefix else name
+        group.add_argument(flag, dest=dest, default=argparse.SUPPRESS, help=text + default, **how)
+
+
+def argument_texts(doc: str) -> dict[str, str]:
+    r"""Text of each entry of a docstring's ``Args:`` section, on one line, without markup.
+
+    Example:
+        >>> argument_texts("What it is.\n\nArgs:\n    tau: The\n        temperature.\n")
+        {'tau': 'The temperature.'}
+    """
+    lines = inspect.cleandoc(doc).splitlines()
+    if "Args:" not in lines:
+        return {}
+    texts: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in lines[lines.index("Args:") + 1 :]:
+        if line and not line.startswith(" "):
+            break
+        entry = re.match(r" {4}(\w+): (.*)", line)
+        if entry:
+            current = texts.setdefault(entry[1], [entry[2]])
+        else:
+            current.append(line.strip())
+    return {name: _plain(" ".join(words).strip()) for name, words in texts.items()}
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r":\w+:`~?([^`]*)`", lambda m: m[1].replace("\\", ""), text)
+    return text.replace("``", "")
+
+
+def _how_to_parse(hint: Any) -> Mapping[str, Any] | None:
+    """How argparse takes a value of this type; None where a command line cannot give one."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = [_how_to_parse(a) for a in args if a is not type(None)]
+        return next((how for how in options if how is not None), None)
+    if origin is Literal:
+        return {"choices": args}
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if hint in (int, float, str):
+        return {"type": hint, "metavar": hint.__name__.upper()}
+    if args == (int,):
+        return {"type": _whole_numbers, "metavar": "INT,INT,..."}
+    return None
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not whole numbers with commas") from None

@@ -1,0 +1,96 @@
+"""Pairwise softmax loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyg_bsl.losses.base import Loss, positive
+from pyg_bsl.names import pick
+from pyg_bsl.ops import Scores, has_power_sums, log_mean_exp, log_mean_exp_map, log_mean_power
+from pyg_bsl.space import LogUniform, Space
+
+
+def _log_tanh(d: Tensor) -> Tensor:
+    return math.log(2) + F.logsigmoid(2 * d)  # tanh(d) + 1 = 2 sigmoid(2 d)
+
+
+def _log_atan(d: Tensor) -> Tensor:
+    return torch.atan(d).log1p()
+
+
+_LOG_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": _log_tanh,
+    "atan": _log_atan,
+    "softplus": F.softplus,
+}
+
+
+class PSL(Loss):
+    r"""Pairwise softmax loss.
+
+    From `"PSL: Rethinking and Improving Softmax Loss from Pairwise Perspective for
+    Recommendation" <https://arxiv.org/abs/2411.00163>`_.
+
+    .. math::
+        \ell_{ui} = \log \frac{1}{N} \sum_{j=1}^N \sigma(d_{uij})^{1 / \tau}, \quad
+        d_{uij} = \frac{s_{uj} - s_{ui}}{2}
+
+    with a surrogate activation :math:`\sigma(d)` of the gap on half cosines:
+    ``relu``: :math:`\max(d + 1, 0)`; ``tanh``: :math:`\tanh d + 1`; ``atan``:
+    :math:`\arctan d + 1`; ``exp``: :math:`e^d`, which is SL at twice the temperature;
+    ``softplus``: :math:`e^d + 1`, an ablation.
+
+    Args:
+        tau: Temperature :math:`\tau`, as in the paper's tables.
+        activation: Name of the surrogate activation.
+
+    Shapes:
+        - **input:** positive scores :math:`(B)`, negative scores :math:`(B, N)`, full cosines in
+          [-1, 1]: the loss halves the gap itself
+        - **output:** scalar
+
+    Raises:
+        ValueError: If the temperature is not positive or the activation unknown.
+
+    Example:
+        >>> import torch
+        >>> round(PSL(tau=0.5)(torch.tensor([1.0]), torch.zeros(1, 4)).item(), 4)
+        -1.3863
+    """
+
+    search_space: ClassVar[Mapping[str, Space]] = {"tau": LogUniform(0.01, 0.5)}
+
+    def __init__(
+        self,
+        tau: float = 0.05,
+        activation: Literal["relu", "tanh", "atan", "exp", "softplus"] = "relu",
+    ) -> None:
+        super().__init__()
+        self.tau = positive("tau", tau)
+        pick("activation", activation, dict.fromkeys(("relu", "exp", *_LOG_ACTIVATIONS)))
+        self.activation = activation
+
+    @property
+    def per_user(self) -> bool:
+        r"""With ``exp``, and with ``relu`` when :math:`1 / \tau` is a whole number up to 40."""
+        whole = self.activation == "relu" and has_power_sums(1 / self.tau)
+        return whole or self.activation == "exp"
+
+    def rows(self, pos: Tensor, neg: Scores, users: Tensor | None) -> Tensor:
+        """Loss of each row."""
+        if self.activation == "relu":
+            return log_mean_power(neg, pos, 1 / self.tau)
+        if self.activation == "exp":
+            return log_mean_exp(neg, 2 * self.tau) - pos / (2 * self.tau)
+        log_sigma, tau = _LOG_ACTIVATIONS[self.activation], self.tau
+        return log_mean_exp_map(neg, lambda s, p: log_sigma((s - p) / 2) / tau, pos)
+
+    def extra_repr(self) -> str:
+        """Arguments in the printed form."""
+        return f"tau={self.tau:g}, activation={self.activation}"

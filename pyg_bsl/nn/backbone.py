@@ -1,0 +1,139 @@
+"""What every backbone is: a module that turns a graph into embeddings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pyg_bsl.names import pick
+from pyg_bsl.nn._checks import check_size
+from pyg_bsl.space import Space
+from pyg_bsl.types import Batch, BipartiteGraph, Embeddings
+
+Init = Literal["xavier", "normal"]
+
+
+class Backbone(nn.Module, ABC):
+    """A module that gives one vector for every user and every item of a graph.
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+        embedding_dim: Size of an embedding.
+    """
+
+    search_space: ClassVar[dict[str, Space]] = {}
+    """Constructor arguments worth tuning."""
+
+    similarity: ClassVar[Literal["cosine", "dot"] | None] = None
+    """Scores the embeddings are meant to be ranked by; :obj:`None`: those the loss trains on."""
+
+    def __init__(self, num_users: int, num_items: int, *, embedding_dim: int) -> None:
+        super().__init__()
+        check_size("num_users", num_users)
+        check_size("num_items", num_items)
+        check_size("embedding_dim", embedding_dim)
+        self.num_users = num_users
+        self.num_items = num_items
+        self.embedding_dim = embedding_dim
+
+    @abstractmethod
+    def forward(self, graph: BipartiteGraph) -> Embeddings:
+        """Embeddings of all users and items of ``graph``."""
+
+    def __call__(self, graph: BipartiteGraph) -> Embeddings:
+        """:meth:`forward` on a graph of the right size."""
+        self.check_size(graph)
+        return super().__call__(graph)
+
+    def check_size(self, graph: BipartiteGraph) -> None:
+        """Check that the graph has as many users and items as the backbone.
+
+        Raises:
+            ValueError: If it has not.
+        """
+        if (graph.num_users, graph.num_items) != (self.num_users, self.num_items):
+            raise ValueError(
+                f"The backbone has {self.num_users} users and {self.num_items} items, but "
+                f"'{graph.name}' has {graph.num_users} and {graph.num_items}: build it with "
+                f"{type(self).__name__}(graph.num_users, graph.num_items, ...)"
+            )
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Start anew."""
+
+    def tables(self) -> tuple[nn.Parameter, ...]:
+        """Learned tables whose rows are the vectors of users or items."""
+        return ()
+
+    def auxiliary_loss(self, emb: Embeddings, batch: Batch) -> Tensor | None:
+        """A term of the backbone's own to add to the loss, or :obj:`None`.
+
+        Args:
+            emb: What :meth:`forward` gave in this step.
+            batch: The positive pairs of this step.
+        """
+        return None
+
+    def __repr__(self) -> str:
+        options = f", {self.extra_repr()}" if self.extra_repr() else ""
+        return f"{type(self).__name__}({self.num_users}, {self.num_items}{options})"
+
+
+class EmbeddingBackbone(Backbone):
+    """A backbone that starts from one learned vector for every user and every item.
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+        embedding_dim: Size of the learned vectors.
+        init: How they start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init_std: Standard deviation of ``"normal"``.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        embedding_dim: int = 64,
+        init: Init = "xavier",
+        init_std: float = 0.1,
+    ) -> None:
+        super().__init__(num_users, num_items, embedding_dim=embedding_dim)
+        pick("init", init, {"xavier": None, "normal": None})
+        if init_std <= 0:
+            raise ValueError(f"'init_std' must be positive (got {init_std})")
+        self.init = init
+        self.init_std = init_std
+        self.user_embedding = nn.Parameter(torch.empty(num_users, embedding_dim))
+        self.item_embedding = nn.Parameter(torch.empty(num_items, embedding_dim))
+        self.reset_embeddings()
+
+    def tables(self) -> tuple[nn.Parameter, ...]:
+        """The learned vectors of users, ``[num_users, D]``, and items, ``[num_items, D]``."""
+        return self.user_embedding, self.item_embedding
+
+    def reset_embeddings(self) -> None:
+        """Draw the learned vectors anew."""
+        for table in self.tables():
+            if self.init == "xavier":
+                nn.init.xavier_uniform_(table)
+            else:
+                nn.init.normal_(table, std=self.init_std)
+
+    def reset_parameters(self) -> None:
+        """Draw everything that is learned anew."""
+        self.reset_embeddings()
+
+    def nodes(self) -> Tensor:
+        """The learned vectors of users followed by items, ``[num_users + num_items, D]``."""
+        return torch.cat(self.tables())
+
+    def split(self, nodes: Tensor) -> Embeddings:
+        """Rows of users followed by items, ``[num_users + num_items, D]``, taken apart."""
+        return Embeddings(*nodes.split([self.num_users, self.num_items]))

@@ -1,0 +1,204 @@
+r"""Log-mean-exps over a whole catalogue whose gradients are made in the same pass.
+
+A tile holds a few queries against all keys: its scores, their exponentials and both gradient
+products are made while it is in cache. The gradient to the keys needs the weight of each row in
+the final loss before that loss is known. The guess is that all rows of the loss weigh the same, as
+they do under a mean; the backward pass checks it and, where it fails, streams once more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pyg_bsl.ops.scores import LazyScores
+from pyg_bsl.ops.stream import stream
+from pyg_bsl.ops.tiles import TileScores, tile_size
+
+NO_SHIFT_TAU = 1 / 60
+"""Down to this temperature exp(s / tau) of a score in [-1, 1] is summed without a shift: float32
+spans e^-87 to e^88, so e^-60 to e^60 leaves a factor of e^27 for the numbers of items and rows."""
+
+
+def fused_log_mean_exp(scores: LazyScores, tau: float) -> Tensor:
+    r"""Log-mean-exp over the keys of :math:`s_{bj} / \tau`, ``[B]`` (CPU)."""
+    if scores.query.dtype in (torch.float16, torch.bfloat16):
+        scores = replace(scores, query=scores.query.float(), key=scores.key.float())
+    return _LogMeanExp.apply(scores, tau, scores.query, scores.key)
+
+
+def fused_log_mean_power(scores: LazyScores, pos: Tensor, power: int) -> Tensor:
+    r"""Log-mean over the keys of :math:`(1 + (s_{bj} - s_b) / 2)^m`, ``[B]`` (CPU).
+
+    For scores in [-1, 1] put :math:`x_j = (1 + s_j) / 2` and :math:`y_b = (1 - s_b) / 2`, both in
+    [0, 1]. Then :math:`1 + d = x_j + y_b`, the relu never acts, and by the binomial theorem
+
+    .. math::
+        \sum_j (x_j + y_b)^m = \sum_{k=0}^m \binom{m}{k} y_b^{m-k} \sum_j x_j^k ,
+
+    so :math:`m` power sums of a user give the exact sums of all its positives. All terms are
+    non-negative: nothing cancels. With the largest :math:`x` of the user, :math:`t`, the code
+    below takes :math:`(y + t)^m` out of the sum: what is left is at least 1.
+    """
+    if scores.query.dtype in (torch.float16, torch.bfloat16):
+        scores = replace(scores, query=scores.query.float(), key=scores.key.float())
+    y = (1 - pos.to(scores.query.dtype)) / 2
+    return _LogMeanPower.apply(scores, power, scores.query, scores.key, y)
+
+
+def _tiles(scores: LazyScores) -> Iterator[tuple[slice, Tensor, TileScores]]:
+    """Blocks of queries against all keys; the tile is overwritten by the next one."""
+    num_queries, num_keys = scores.query.size(0), scores.key.size(0)
+    most = max(8, tile_size(scores.query.device) // num_keys)
+    tiles = TileScores(scores, most, num_keys)
+    for q0 in range(0, num_queries, most):
+        q1 = min(q0 + most, num_queries)
+        yield slice(q0, q1), tiles(q0, q1, 0, num_keys), tiles
+
+
+def _same_weight(grad: Tensor) -> float | None:
+    """The weight of every row if it is the same for all of them, else None."""
+    weight = float(grad.sum()) / max(grad.numel(), 1)
+    rtol = 1e-5 if grad.dtype == torch.float32 else 1e-12
+    same = torch.allclose(grad, grad.new_full((), weight).expand_as(grad), rtol=rtol, atol=0)
+    return weight if same else None
+
+
+class _LogMeanExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: LazyScores, tau: float, query: Tensor, key: Tensor) -> Tensor:
+        weight = query.new_ones(query.size(0))  # rows of each query
+        if scores.rows is not None:
+            weight = scores.rows.counts().to(query.dtype)
+        scaled = query / tau
+        scores = replace(scores, query=scaled, key=key)
+        log_weight = scores.log_weight
+        if log_weight is not None:
+            log_weight = log_weight.to(query.dtype)
+        shift = not (scores.bounded and log_weight is None and tau >= NO_SHIFT_TAU)
+        out = query.new_empty(query.size(0))
+        grad_query, grad_key = torch.empty_like(query), torch.zeros_like(key)
+        for part, tile, _ in _tiles(scores):
+            top: Tensor | None = None
+            if log_weight is not None:
+                tile += log_weight
+            if shift:
+                top = tile.amax(1)
+                top.masked_fill_(top == -torch.inf, 0)
+                tile -= top[:, None]
+            total = tile.exp_().sum(1)
+            total.masked_fill_(total == 0, 1)
+            factor = (weight[part] / total)[:, None]
+            torch.mm(tile, key, out=grad_query[part])
+            grad_query[part] *= factor / tau
+            grad_key.addmm_(tile.t(), factor * scaled[part])
+            out[part] = total.log() if top is None else total.log() + top
+        mass = scores.query_mass()
+        empty = mass == 0
+        out -= mass.masked_fill(empty, 1).log()
+        out.masked_fill_(empty, 0)
+        ctx.scores, ctx.tau = scores, tau
+        ctx.save_for_backward(query, key, grad_query, grad_key)
+        return scores.spread(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, grad_query, grad_key = ctx.saved_tensors
+        grad = grad_outputs[0]
+        weight = _same_weight(grad)
+        if weight is not None:
+            return None, None, weight * grad_query, weight * grad_key
+        tau = ctx.tau
+        with torch.enable_grad():
+            q, k = query.detach().requires_grad_(), key.detach().requires_grad_()
+            scores = replace(ctx.scores, query=q, key=k, rows=None)
+            out = ctx.scores.spread(stream(scores, lambda s: s / tau, (), log=True))
+        return None, None, *torch.autograd.grad(out, (q, k), grad)
+
+
+class _LogMeanPower(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scores: LazyScores, power: int, query: Tensor, key: Tensor, y: Tensor
+    ) -> Tensor:
+        scores = replace(scores, query=query / 2, key=key)
+        m = power
+        rows = scores.rows
+        row = torch.arange(y.numel()) if rows is None else rows.row
+        bounds = range(y.numel() + 1) if rows is None else rows.bounds
+        count = scores.query_mass()
+        out, slope = torch.empty_like(y), torch.empty_like(y)
+        grad_query, grad_key = torch.empty_like(query), torch.zeros_like(key)
+        tiny = torch.finfo(y.dtype).tiny
+        least = y.clamp_min(tiny)[:, None]
+        powers = torch.arange(m + 1)
+        binomial = y.new_tensor([math.comb(m, k) for k in range(m + 1)])
+        lower = y.new_tensor([m * math.comb(m - 1, k) for k in range(m)])
+        for part, tile, tiles in _tiles(scores):
+            b = slice(bounds[part.start], bounds[part.stop])
+            local = row[b] - part.start
+            everywhere = part.start, part.stop, 0, key.size(0)
+            tile += 0.5
+            tile.clamp_min_(0)  # dropped scores, -inf so far, give nothing to the sums
+            top = tile.amax(1, keepdim=True).clamp_min_(tiny)
+            tile /= top
+            sums = tile.new_empty(tile.size(0), m + 1)
+            sums[:, 0] = count[part]
+            sums[:, 1] = tile.sum(1)
+            raised = tiles.like(tile).copy_(tile)
+            for k in range(2, m + 1):
+                raised *= tile
+                sums[:, k] = raised.sum(1)
+            spread = sums[local]  # [b, m + 1]
+            whole = least[b] + top[local]  # [b, 1]
+            up, down = (top[local] / whole) ** powers, (least[b] / whole) ** powers.flip(0)
+            total = (binomial * up * down * spread).sum(1)
+            out[b] = total.log() + m * whole[:, 0].log()
+            # Where even the largest 1 + d is 0, the relu passes no gradient.
+            part_of_total = (1 / (total[:, None] * whole)).masked_fill(whole <= 2 * tiny, 0)
+            slopes = lower * up[:, :m] * down[:, 1:] * part_of_total
+            slope[b] = (slopes * spread[:, :m]).sum(1)
+            # d/dx_j of the sum of this query's rows is a polynomial in x_j: Horner.
+            coefficient = tile.new_zeros(tile.size(0), m).index_add_(0, local, slopes)
+            raised.copy_(coefficient[:, m - 1, None].expand_as(raised))
+            for k in range(m - 2, -1, -1):
+                raised *= tile
+                raised += coefficient[:, k, None]
+            tiles.fill(raised, *everywhere, 0.0)
+            torch.mm(raised, key, out=grad_query[part])
+            grad_key.addmm_(raised.t(), scores.query[part])
+        grad_query /= 2
+        empty = count == 0
+        spread_empty = empty[row]
+        out -= count.masked_fill(empty, 1).log()[row]
+        out.masked_fill_(spread_empty, 0)
+        slope.masked_fill_(spread_empty, 0)
+        ctx.scores, ctx.power = scores, power
+        ctx.save_for_backward(query, key, y, slope, grad_query, grad_key)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, y, slope, grad_query, grad_key = ctx.saved_tensors
+        grad = grad_outputs[0]
+        weight = _same_weight(grad)
+        if weight is not None:
+            return None, None, weight * grad_query, weight * grad_key, grad * slope
+        power = ctx.power
+        with torch.enable_grad():
+            q, k = query.detach().requires_grad_(), key.detach().requires_grad_()
+            y_ = y.detach().requires_grad_()
+
+            def log_power(s: Tensor, y: Tensor) -> Tensor:
+                return power * ((1 + s) / 2 + y).clamp_min(torch.finfo(s.dtype).tiny).log()
+
+            out = stream(replace(ctx.scores, query=q, key=k), log_power, (y_,), log=True)
+        return None, None, *torch.autograd.grad(out, (q, k, y_), grad)

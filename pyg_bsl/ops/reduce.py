@@ -1,0 +1,134 @@
+r"""Means and log-mean-exps of scores over negatives.
+
+Every loss of the library is a positive term and one of these. For row :math:`b` with kept
+negatives :math:`j`, weights :math:`w_j` and an elementwise kernel :math:`f`:
+
+.. math::
+    \mathrm{mean\_map}_b = \frac{\sum_j w_j f(s_{bj}, a_b)}{\sum_j w_j}, \qquad
+    \mathrm{log\_mean\_exp\_map}_b = \log \frac{\sum_j w_j e^{f(s_{bj}, a_b)}}{\sum_j w_j}
+
+Where all negatives of a row are dropped there is nothing to average, and the result is 0 with no
+gradient. Dense scores take the plain path through autograd. Lazy scores are streamed in tiles
+that stay in cache; no matrix of all scores is ever made, and the value and the gradients are those
+of the plain path. Half-precision scores are reduced in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pyg_bsl.ops.fused import fused_log_mean_exp, fused_log_mean_power
+from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores
+from pyg_bsl.ops.stream import stream
+
+Kernel = Callable[..., Tensor]
+
+
+def mean_map(scores: Scores, kernel: Kernel, *args: Tensor) -> Tensor:
+    """Mean over the negatives of ``kernel(score, *args)``.
+
+    Args:
+        scores: Dense or lazy scores of ``B`` rows.
+        kernel: Elementwise function of the scores ``[b, n]`` and of each argument ``[b, 1]``.
+        args: Values of each row, ``[B]``.
+
+    Shapes:
+        - **output:** ``[B]``
+    """
+    return _reduce(scores, kernel, args, log=False)
+
+
+def log_mean_exp_map(scores: Scores, kernel: Kernel, *args: Tensor) -> Tensor:
+    """Log-mean-exp over the negatives of ``kernel(score, *args)``; see :func:`mean_map`."""
+    return _reduce(scores, kernel, args, log=True)
+
+
+def log_mean_exp(scores: Scores, tau: float) -> Tensor:
+    r"""Log-mean-exp over the negatives of :math:`s_{bj} / \tau`.
+
+    It does not depend on the positive, so a query that stands for many rows is reduced once.
+
+    Shapes:
+        - **output:** ``[B]``
+    """
+    if isinstance(scores, LazyScores) and scores.query.device.type == "cpu":
+        return fused_log_mean_exp(scores, tau)
+    return log_mean_exp_map(scores, lambda s: s / tau)
+
+
+def log_mean_power(scores: Scores, pos: Tensor, power: float) -> Tensor:
+    r"""Log-mean over the negatives of :math:`\mathrm{relu}(1 + (s_{bj} - s_b) / 2)^{power}`.
+
+    Exact over a whole catalogue for many positives of a user at once when the power is a small
+    whole number and scores are bounded (see :func:`pyg_bsl.ops.fused.fused_log_mean_power`).
+
+    Args:
+        scores: Dense or lazy scores of ``B`` rows.
+        pos: Positive scores, ``[B]``.
+        power: The exponent, positive.
+
+    Shapes:
+        - **output:** ``[B]``
+    """
+    if (
+        isinstance(scores, LazyScores)
+        and scores.bounded
+        and scores.log_weight is None
+        and scores.query.device.type == "cpu"
+        and has_power_sums(power)
+    ):
+        return fused_log_mean_power(scores, pos, round(power))
+
+    def log_power(s: Tensor, p: Tensor) -> Tensor:
+        # The floor keeps log(relu(0)) finite, and its gradient is zero.
+        return power * (1 + (s - p) / 2).clamp_min(torch.finfo(s.dtype).tiny).log()
+
+    return log_mean_exp_map(scores, log_power, pos)
+
+
+def has_power_sums(power: float) -> bool:
+    """Whether :func:`log_mean_power` at this power needs one pass a query, not one a row.
+
+    It takes whole numbers up to 40: beyond that, sums of small terms leave the range of float32.
+    """
+    return abs(power - round(power)) < 1e-6 and 1 <= round(power) <= 40
+
+
+def _reduce(scores: Scores, kernel: Kernel, args: tuple[Tensor, ...], log: bool) -> Tensor:
+    if isinstance(scores, DenseScores):
+        return _reduce_dense(scores, kernel, args, log)
+    if args:
+        return stream(scores, kernel, args, log)
+    per_query = LazyScores(
+        scores.query, scores.key, None, scores.drop, scores.log_weight, scores.bounded
+    )
+    return scores.spread(stream(per_query, kernel, args, log))
+
+
+def _reduce_dense(
+    scores: DenseScores, kernel: Kernel, args: tuple[Tensor, ...], log: bool
+) -> Tensor:
+    values = _at_least_float32(scores.values)  # [B, N]
+    keep = values != -torch.inf
+    x = kernel(values.masked_fill(~keep, 0), *(_at_least_float32(a)[:, None] for a in args))
+    weight = keep.to(x.dtype)
+    if scores.log_weight is not None:
+        weight = weight * _at_least_float32(scores.log_weight).exp()
+    total = weight.sum(1)
+    empty = total == 0
+    total = total.masked_fill(empty, 1)
+    if not log:
+        return (weight * x).sum(1) / total
+    logits = x.masked_fill(~keep, -torch.inf)
+    if scores.log_weight is not None:
+        logits = logits + _at_least_float32(scores.log_weight)
+    top = logits.detach().amax(1).masked_fill(empty, 0)
+    sum_exp = (logits - top[:, None]).exp().sum(1).masked_fill(empty, 1)
+    return sum_exp.log() + top - total.log()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -1,0 +1,101 @@
+"""Walking over lazy scores in tiles that stay in cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyg_bsl.ops.scores import LazyScores
+from pyg_bsl.types import Ragged
+
+CPU_TILE = 1 << 19
+"""Elements of a tile on the CPU: 2 MiB of float32, about what a core caches."""
+
+DEVICE_TILE = 1 << 24
+"""Elements of a tile elsewhere: enough to fill a GPU."""
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Queries ``q0:q1`` and the rows ``b0:b1`` of the loss that they stand for."""
+
+    q0: int
+    q1: int
+    b0: int
+    b1: int
+
+
+def tile_size(device: torch.device) -> int:
+    """Elements of one tile on ``device``."""
+    return CPU_TILE if device.type == "cpu" else DEVICE_TILE
+
+
+def row_blocks(num_queries: int, rows: Ragged | None, most: int) -> Iterator[RowBlock]:
+    """Blocks of at most ``most`` consecutive queries that stand for at most ``most`` rows.
+
+    A single query with more rows than that comes in several blocks.
+    """
+    if rows is None:
+        for q0 in range(0, num_queries, most):
+            q1 = min(q0 + most, num_queries)
+            yield RowBlock(q0, q1, q0, q1)
+        return
+    bounds = rows.bounds
+    q0 = 0
+    while q0 < num_queries:
+        q1 = q0 + 1
+        while q1 < min(q0 + most, num_queries) and bounds[q1 + 1] - bounds[q0] <= most:
+            q1 += 1
+        for b0 in range(bounds[q0], bounds[q1], most):
+            yield RowBlock(q0, q1, b0, min(b0 + most, bounds[q1]))
+        q0 = q1
+
+
+class TileScores:
+    """Scores of a block of queries against a block of keys, in one reused buffer.
+
+    Dropped scores are set to a fill value. One spare column takes the drops that belong to other
+    blocks of keys, so that no size depends on the data.
+
+    Args:
+        scores: The lazy scores to walk over.
+        most_queries: Largest number of queries in a block.
+        most_keys: Largest number of keys in a block.
+    """
+
+    def __init__(self, scores: LazyScores, most_queries: int, most_keys: int) -> None:
+        self.scores = scores
+        self.width = min(most_keys, scores.key.size(0))
+        height = min(most_queries, scores.query.size(0))
+        self._buffer = scores.query.new_empty(height, self.width + 1)
+
+    def fill(self, tile: Tensor, q0: int, q1: int, c0: int, c1: int, value: float) -> None:
+        """Write ``value`` where the scores of queries ``q0:q1`` and keys ``c0:c1`` are dropped.
+
+        ``tile`` is what the call returned, or a tensor like it from :meth:`like`.
+        """
+        drop = self.scores.drop
+        if isinstance(drop, Tensor):
+            tile.masked_fill_(drop[q0:q1, c0:c1], value)
+        elif drop is not None and drop.bounds[q0] < drop.bounds[q1]:
+            part = slice(drop.bounds[q0], drop.bounds[q1])
+            row, col = drop.row[part] - q0, drop.col[part]
+            if c1 - c0 < self.scores.key.size(0):
+                inside = (col >= c0) & (col < c1)
+                col = torch.where(inside, col - c0, self.width)
+            whole = tile.as_strided((q1 - q0, self.width + 1), (self.width + 1, 1))
+            whole.index_put_((row, col), tile.new_full((), value))
+
+    def like(self, tile: Tensor) -> Tensor:
+        """An uninitialised tensor of the tile's shape with the spare column behind it."""
+        return tile.new_empty(tile.size(0), self.width + 1)[:, : tile.size(1)]
+
+    def __call__(self, q0: int, q1: int, c0: int, c1: int, fill: float = -torch.inf) -> Tensor:
+        """Scores of queries ``q0:q1`` against keys ``c0:c1``; overwritten by the next call."""
+        tile = self._buffer[: q1 - q0, : c1 - c0]
+        torch.mm(self.scores.query[q0:q1], self.scores.key[c0:c1].t(), out=tile)
+        self.fill(tile, q0, q1, c0, c1, fill)
+        return tile

@@ -1,0 +1,109 @@
+"""Keeping a run in a folder: its weights and its ``result.json``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from pyg_bsl.atomic import atomic_path
+from pyg_bsl.training.callbacks import Callback
+from pyg_bsl.training.result import EpochRecord, FitResult
+from pyg_bsl.types import BipartiteGraph
+
+if TYPE_CHECKING:
+    from pyg_bsl.training.trainer import Trainer
+
+RESULT, WEIGHTS = "result.json", "model.safetensors"
+
+log = logging.getLogger("pyg_bsl")
+
+
+class Checkpoint(Callback):
+    """Writes the best weights so far whenever they improve, and the result at the end.
+
+    Files are replaced whole, so a kill leaves the last complete ones. A disk that fills up during
+    training costs a warning, not the training.
+
+    Args:
+        folder: Where to write; made if it is not there.
+
+    Attributes:
+        saved: Whether the last run's weights and result were written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.saved = False
+
+    def on_fit_start(self, trainer: Trainer, graph: BipartiteGraph, result: FitResult) -> None:
+        """Write what is asked for, which also shows that the folder can be written to."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / WEIGHTS).unlink(missing_ok=True)  # an earlier run's
+            with atomic_path(self.folder / RESULT) as part:
+                part.write_text(result.to_json())
+        except OSError as error:
+            raise OSError(
+                f"Cannot write into the output folder '{self.folder}': {error.strerror or error}. "
+                "Choose another one with 'output'"
+            ) from error
+
+    def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
+        """Write the weights if they are the best so far."""
+        if record.improved:
+            self._try(WEIGHTS, save(_contiguous(trainer.backbone.state_dict())))
+
+    def on_fit_end(self, trainer: Trainer, result: FitResult) -> None:
+        """Write the final weights and the result."""
+        self._finish(result)
+
+    def on_fit_error(self, trainer: Trainer, result: FitResult, error: BaseException) -> None:
+        """Write what there is."""
+        self._finish(result)
+
+    def _finish(self, result: FitResult) -> None:
+        weights = save(_contiguous(result.state_dict)) if result.state_dict else None
+        kept = weights is None or self._try(WEIGHTS, weights)
+        self.saved = self._try(RESULT, result.to_json().encode()) and kept
+        if not self.saved:
+            log.error("The result that could not be saved: %s", json.dumps(result.metrics))
+
+    def _try(self, name: str, content: bytes) -> bool:
+        path = self.folder / name
+        try:
+            with atomic_path(path) as part:
+                part.write_bytes(content)
+        except OSError as error:
+            log.warning("Could not write '%s': %s", path, error)
+            return False
+        return True
+
+
+def load_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The ``result.json`` and the weights of a run's output folder.
+
+    Raises:
+        FileNotFoundError: If either is not there.
+        ValueError: If ``result.json`` is not valid.
+    """
+    folder = Path(folder)
+    for name in (RESULT, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"'{folder}' is not the output folder of a training run: it has no {name}"
+            )
+    try:
+        result = json.loads((folder / RESULT).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"'{folder / RESULT}' is not valid JSON: {error}") from error
+    return result, load_file(folder / WEIGHTS)
+
+
+def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: x.detach().cpu().contiguous() for key, x in weights.items()}

@@ -1,0 +1,62 @@
+"""From embeddings and a batch to the scores that a loss takes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyg_bsl.ops import DenseScores, LazyScores, Scores
+from pyg_bsl.types import Batch, Embeddings, Negatives
+
+GATHER_COST = 16
+"""Scoring an item that was gathered costs about as much as this many inside a matrix product."""
+
+
+def score(
+    emb: Embeddings,
+    batch: Batch,
+    negatives: Negatives,
+    similarity: Literal["cosine", "dot"] = "cosine",
+) -> tuple[Tensor, Scores]:
+    """Scores of a batch: positives ``[B]`` and negatives of ``B`` rows.
+
+    Shared negatives and the whole catalogue come as lazy scores, negatives per row in full.
+
+    Args:
+        emb: Embeddings of all users and items.
+        batch: The positive pairs.
+        negatives: The negatives a sampler chose for them.
+        similarity: ``"cosine"`` or ``"dot"`` (inner product).
+    """
+    user, item = emb.user[batch.queries], emb.item
+    if similarity == "cosine":
+        user, item = F.normalize(user, dim=1), F.normalize(item, dim=1)
+    # Every query has a positive: as many rows as queries means that they are the same.
+    rows = None if batch.items.numel() == user.size(0) else batch.positives
+    per_row = user if rows is None else user[rows.row]
+    pos = (per_row * item[batch.items]).sum(1)
+    if negatives.items is not None and negatives.items.dim() == 2:
+        return pos, _score_per_row(per_row, item, negatives)
+    key = item if negatives.items is None else item[negatives.items]
+    return pos, LazyScores(
+        query=user,
+        key=key,
+        rows=rows,
+        drop=negatives.drop,
+        log_weight=negatives.log_weight,
+        bounded=similarity == "cosine",
+    )
+
+
+def _score_per_row(user: Tensor, item: Tensor, negatives: Negatives) -> DenseScores:
+    items = negatives.items
+    assert items is not None
+    if item.size(0) <= GATHER_COST * items.size(1):
+        values = (user @ item.t()).gather(1, items)
+    else:
+        values = (item[items] @ user[:, :, None]).squeeze(2)
+    if isinstance(negatives.drop, Tensor):
+        values = values.masked_fill(negatives.drop, -float("inf"))
+    return DenseScores(values, negatives.log_weight)

@@ -1,0 +1,445 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from pyg_bsl.evaluation import PROTOCOLS, Protocol, Similarity, evaluate
+from pyg_bsl.losses import Loss
+from pyg_bsl.metrics import parse_metric
+from pyg_bsl.names import pick
+from pyg_bsl.nn import Backbone
+from pyg_bsl.sampling import AllItems, BatchLoader, Sampler, Shared
+from pyg_bsl.training.callbacks import Callback
+from pyg_bsl.training.result import EpochRecord, FitResult
+from pyg_bsl.training.scoring import score
+from pyg_bsl.types import Batch, BipartiteGraph, Negatives
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
+"""Factor of the learning rate by the share of steps that are done."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+class Trainer:
+    r"""Trains a backbone with a loss; one loop for all of them.
+
+    A step samples negatives, scores the batch, takes the loss and updates with Adam. After every
+    ``eval_every`` epochs the metric is measured on validation data; the weights of the best epoch
+    are what is left in the backbone at the end. The same seed on the same CPU gives the same
+    result to the bit.
+
+    Args:
+        backbone: Gives the embeddings.
+        loss: Loss over positive and negative scores.
+        sampler: Chooses negatives; :obj:`None`: the whole catalogue for a loss that reduces the
+            negatives once a user (:attr:`Loss.per_user <pyg_bsl.losses.Loss.per_user>`), 1024
+            shared by the batch for the others.
+        lr: Learning rate of Adam; :obj:`None`: 0.1 for vectors kept at length 1, where a step
+            is a turn of about that angle, else 0.01.
+        batch_size: Users (or pairs) of a batch; :obj:`None`: 1024, or a twelfth of all if that
+            is less.
+        batch_by: ``"user"``: a batch is users with all their positives; ``"pair"``: single
+            positives; :obj:`None`: what suits the sampler.
+        schedule: Course of the learning rate over all steps: ``"linear"`` or ``"cosine"`` down to
+            0, or ``"constant"``.
+        weight_decay: Adam's weight decay on all parameters.
+        l2: Weight of the squared norms of the batch's embeddings, users, positives and sampled
+            negatives, over the number of rows.
+        unit_norm: Whether each learned vector of a user or item is put back to length 1 after
+            every step. Vectors that train on cosines grow otherwise, and their steps shrink;
+            :obj:`None` does so when training on cosines.
+        grad_clip: Largest norm of the gradient; :obj:`None` does not clip.
+        similarity: Scores to train on, ``"cosine"`` or ``"dot"``; :obj:`None`: what the loss is
+            meant for.
+        rank_by: Scores to rank by; :obj:`None`: what the backbone is meant for, else those
+            trained on.
+        pool_positives: Whether the loss is told the users of the rows, so that BSL pools a user's
+            positives in the batch.
+        precision: ``"bfloat16"`` runs the forward pass under autocast; ``"float32"`` does not.
+        k: List lengths to report metrics at.
+        metric: Validation metric by which epochs are compared.
+        protocol: Evaluation protocol, by name or itself.
+        eval_every: Epochs between validations.
+        patience: Validations without improvement after which training stops; :obj:`None` never.
+        callbacks: What else should happen.
+        seed: Seed of batches, negatives and dropout.
+        device: Where to train; :obj:`None` takes the GPU if there is one.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        loss: Loss,
+        sampler: Sampler | None = None,
+        *,
+        lr: float | None = None,
+        batch_size: int | None = None,
+        batch_by: Literal["user", "pair"] | None = None,
+        schedule: Literal["linear", "cosine", "constant"] = "linear",
+        weight_decay: float = 0.0,
+        l2: float = 0.0,
+        unit_norm: bool | None = None,
+        grad_clip: float | None = None,
+        similarity: Similarity | None = None,
+        rank_by: Similarity | None = None,
+        pool_positives: bool = False,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        k: Sequence[int] = (10, 20),
+        metric: str = "ndcg@20",
+        protocol: str | Protocol = "holdout",
+        eval_every: int = 5,
+        patience: int | None = None,
+        callbacks: Iterable[Callback] = (),
+        seed: int = 0,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.loss = loss
+        if sampler is None:
+            sampler = AllItems() if loss.per_user else Shared(1024)
+        self.sampler = sampler
+        if batch_size is not None:
+            batch_size = int(_in_range("batch_size", batch_size, least=1))
+        self.batch_size = batch_size
+        self.batch_by = self.sampler.batch_by if batch_by is None else batch_by
+        pick("schedule", schedule, SCHEDULES)
+        self.schedule = schedule
+        self.weight_decay = _in_range("weight_decay", weight_decay, least=0)
+        self.l2 = _in_range("l2", l2, least=0)
+        self.grad_clip = None if grad_clip is None else _in_range("grad_clip", grad_clip, above=0)
+        self.similarity: Similarity = similarity or loss.similarity
+        self.rank_by: Similarity = rank_by or backbone.similarity or self.similarity
+        for scores in (self.similarity, self.rank_by):
+            pick("similarity", scores, {"cosine": None, "dot": None})
+        self.unit_norm = self.similarity == "cosine" if unit_norm is None else unit_norm
+        self.lr = _in_range("lr", (0.1 if self.unit_norm else 0.01) if lr is None else lr, above=0)
+        self.pool_positives = pool_positives
+        pick("precision", precision, {"float32": None, "bfloat16": None})
+        self.precision = precision
+        name, at = parse_metric(metric)
+        self.metric = f"{name}@{at}"
+        self.k = tuple(sorted({*k, at}))
+        self.protocol = (
+            pick("protocol", protocol, PROTOCOLS) if isinstance(protocol, str) else protocol
+        )
+        self.eval_every = int(_in_range("eval_every", eval_every, least=1))
+        self.patience = None if patience is None else int(_in_range("patience", patience, least=1))
+        self.callbacks = tuple(callbacks)
+        self.seed = seed
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.should_stop = False
+
+    def config(self) -> dict[str, Any]:
+        """The parts by name with their arguments, and the trainer's own settings."""
+        own = describe(self, skip=("backbone", "loss", "sampler", "callbacks", "device"))
+        own["protocol"] = self.protocol.name
+        del own["name"]
+        return {
+            "backbone": describe(self.backbone, skip=("num_users", "num_items")),
+            "loss": describe(self.loss),
+            "sampler": describe(self.sampler),
+            "trainer": own,
+        }
+
+    def fit(
+        self,
+        graph: BipartiteGraph,
+        epochs: int = 40,
+        *,
+        config: Mapping[str, Any] | None = None,
+        load_seconds: float = 0.0,
+    ) -> FitResult:
+        """Train, and leave the best epoch's weights in the backbone.
+
+        Args:
+            graph: Data to train and evaluate on.
+            epochs: Passes over the training pairs.
+            config: What the result and the callbacks should say of the run's settings (default:
+                :meth:`config` and the epochs).
+            load_seconds: Time that loading the data took, for the result.
+
+        Raises:
+            NonFiniteLossError: If the loss becomes NaN or infinite. The backbone then holds the
+                last good weights.
+            ValueError: If the data do not fit the backbone, or validation is asked for without
+                validation data.
+        """
+        self._check(graph, epochs)
+        started = time.perf_counter()
+        result = FitResult(
+            config=dict(config) if config is not None else self.config() | {"epochs": epochs},
+            data={"name": graph.name, "digest": graph.digest},
+            protocol=self.protocol.name,
+            seed=self.seed,
+            num_users=graph.num_users,
+            num_items=graph.num_items,
+            num_train=graph.train.num_pairs,
+            epochs=epochs,
+            seconds={"load": load_seconds, "train": 0.0, "evaluate": 0.0, "total": 0.0},
+        )
+
+        def clock() -> None:
+            result.seconds["total"] = load_seconds + time.perf_counter() - started
+            result.peak_memory_mib = peak_memory_mib(self.device)
+
+        told: list[Callback] = []
+        try:
+            for callback in self.callbacks:
+                told.append(callback)
+                callback.on_fit_start(self, graph, result)
+            devices = [self.device] if self.device.type == "cuda" else []
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(self.seed)
+                self._train(graph, result)
+            clock()
+            for callback in self.callbacks:
+                callback.on_fit_end(self, result)
+        except BaseException as error:
+            interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+            result.status = "interrupted" if interrupted else "failed"
+            clock()
+            for callback in told:
+                callback.on_fit_error(self, result, error)
+            raise
+        return result
+
+    def step_loss(self, graph: BipartiteGraph, batch: Batch, negatives: Negatives) -> Tensor:
+        """Training loss of one batch, a scalar with gradients."""
+        autocast = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+        )
+        with autocast:
+            emb = self.backbone(graph)
+            pos, neg = score(emb, batch, negatives, self.similarity)
+        users = batch.users if self.pool_positives else None
+        loss: Tensor = self.loss(pos, neg, users=users)
+        auxiliary = self.backbone.auxiliary_loss(emb, batch)
+        if auxiliary is not None:
+            loss = loss + auxiliary
+        if self.l2 > 0:
+            touched = [emb.user[batch.users], emb.item[batch.items]]
+            if negatives.items is not None:
+                touched.append(emb.item[negatives.items])
+            squares = torch.stack([x.float().square().sum() for x in touched]).sum()
+            loss = loss + self.l2 * squares / batch.items.numel()
+        return loss
+
+    def _check(self, graph: BipartiteGraph, epochs: int) -> None:
+        _in_range("epochs", epochs, least=1)
+        self.backbone.check_size(graph)
+        if self.patience is not None and not self._can_validate(graph):
+            raise ValueError(
+                "'patience' needs validation data: hold some out first "
+                "(pyg_bsl.data.HoldoutValidation), or leave 'patience' out"
+            )
+
+    def _can_validate(self, graph: BipartiteGraph) -> bool:
+        rows = graph.test if self.protocol.select_on == "test" else graph.valid
+        return rows is not None and rows.num_pairs > 0
+
+    def _train(self, graph: BipartiteGraph, result: FitResult) -> None:
+        """Move everything to the device, run the epochs, and evaluate the best one."""
+        loader = BatchLoader(
+            graph.train.to("cpu"), self.batch_size, self.batch_by, self.sampler.needs_seen
+        )
+        graph = graph.to(self.device)
+        model = nn.ModuleList([self.backbone, self.loss]).to(self.device)
+        best, good = _State(model), _State(model)
+        try:
+            if any(p.requires_grad for p in self.backbone.parameters()):
+                self._epochs(graph, model, loader, result, best, good)
+        except BaseException:
+            (best if result.best_epoch else good).load()
+            result.state_dict = self._weights()
+            raise
+        if result.best_epoch:
+            best.load()
+        else:  # never validated: the last epoch stands
+            result.best_epoch = result.epochs_run
+            if self._can_validate(graph):
+                result.metrics["valid"] = self._evaluate(graph, "valid", result)
+        result.state_dict = self._weights()
+        if graph.test is not None and graph.test.num_pairs > 0:
+            result.metrics["test"] = self._evaluate(graph, "test", result)
+        early = 0 < result.epochs_run < result.epochs
+        result.status = "stopped" if early else "finished"
+
+    def _epochs(
+        self,
+        graph: BipartiteGraph,
+        model: nn.Module,
+        loader: BatchLoader,
+        result: FitResult,
+        best: _State,
+        good: _State,
+    ) -> None:
+        """The loop: ``best`` keeps the best epoch's weights, ``good`` the last finite ones."""
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(
+            parameters,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        total_steps, factor = result.epochs * len(loader), SCHEDULES[self.schedule]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: factor(min(1.0, step / total_steps))
+        )
+        host = Generator().manual_seed(self.seed)
+        generator = Generator(self.device).manual_seed(self.seed)
+        stale = 0
+        self.should_stop = False
+        for epoch in range(1, result.epochs + 1):
+            started = time.perf_counter()
+            model.train()
+            losses, counts, lr = [], [], self.lr
+            for batch in loader.epoch(host):
+                batch = batch.to(self.device)
+                negatives = self.sampler.sample(batch, graph.train, generator)
+                loss = self.step_loss(graph, batch, negatives)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if self.grad_clip is not None:
+                    nn.utils.clip_grad_norm_(parameters, self.grad_clip)
+                lr = float(scheduler.get_last_lr()[0])
+                optimizer.step()
+                scheduler.step()
+                if self.unit_norm:
+                    self._normalize()
+                losses.append(loss.detach())
+                counts.append(batch.items.numel())
+            values = torch.stack(losses).double().cpu()  # the epoch's one read
+            seconds = time.perf_counter() - started
+            result.seconds["train"] += seconds
+            self._check_finite(values, epoch, lr)
+            good.save()
+
+            metrics: dict[str, float] = {}
+            last = epoch == result.epochs
+            if self._can_validate(graph) and (epoch % self.eval_every == 0 or last):
+                metrics = self._evaluate(graph, "valid", result)
+            so_far = result.metrics.get("valid", {}).get(self.metric, -math.inf)
+            improved = bool(metrics) and metrics[self.metric] > so_far
+            if improved:
+                best.save()
+                result.metrics["valid"], result.best_epoch, stale = metrics, epoch, 0
+            elif metrics:
+                stale += 1
+            weights = torch.tensor(counts, dtype=torch.double)
+            mean = float((values * weights).sum() / weights.sum())
+            record = EpochRecord(epoch, mean, lr, seconds, metrics, improved)
+            result.history.append(record)
+            for callback in self.callbacks:
+                callback.on_epoch_end(self, record)
+            if self.should_stop or (self.patience is not None and stale >= self.patience):
+                break
+
+    @torch.no_grad()
+    def _normalize(self) -> None:
+        for table in self.backbone.tables():
+            F.normalize(table, dim=1, out=table)
+
+    @torch.no_grad()
+    def _evaluate(self, graph: BipartiteGraph, split: str, result: FitResult) -> dict[str, float]:
+        started = time.perf_counter()
+        self.backbone.eval()
+        metrics = evaluate(
+            self.backbone(graph),
+            graph,
+            split=split,
+            k=self.k,
+            protocol=self.protocol,
+            similarity=self.rank_by,
+        )
+        result.seconds["evaluate"] += time.perf_counter() - started
+        return metrics
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {key: x.detach().cpu().clone() for key, x in self.backbone.state_dict().items()}
+
+    def _check_finite(self, losses: Tensor, epoch: int, lr: float) -> None:
+        bad = ~losses.isfinite()
+        if not bad.any():
+            return
+        step = int(bad.nonzero()[0]) + 1
+        broken = [n for n, p in self.backbone.named_parameters() if not p.isfinite().all()]
+        if step == 1 and epoch == 1:
+            cause = "the loss is not finite on the first batch: check its arguments"
+        elif broken:
+            cause = (
+                f"the weights ({', '.join(broken)}) had left the finite range, most likely because "
+                f"the learning rate ({self.lr:g}) is too high"
+            )
+        else:
+            cause = "the loss overflowed on finite weights: check its arguments"
+        raise NonFiniteLossError(
+            f"The loss became {losses[step - 1].item()} at epoch {epoch}, step {step} of "
+            f"{losses.numel()} (learning rate {lr:g}): {cause}. Try a smaller 'lr', 'grad_clip', "
+            f"or a larger temperature; loss: {self.loss}. The last good weights are kept."
+        )
+
+
+class _State:
+    """A copy of a module's weights, made in place again and again."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._live = module.state_dict()
+        self._copy = {key: x.clone() for key, x in self._live.items()}
+
+    def save(self) -> None:
+        for key, x in self._live.items():
+            self._copy[key].copy_(x)
+
+    def load(self) -> None:
+        for key, x in self._copy.items():
+            self._live[key].copy_(x)
+
+
+def describe(part: object, skip: Iterable[str] = ()) -> dict[str, Any]:
+    """Name and constructor arguments of a part, which keeps them as attributes."""
+    parameters = inspect.signature(type(part)).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    names = [name for name in named if name not in {*skip}]
+    return {"name": type(part).__name__} | {name: getattr(part, name) for name in names}
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Largest memory so far, in MiB: of the device if it is a GPU, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _in_range(
+    name: str, value: float, *, least: float = -math.inf, above: float = -math.inf
+) -> float:
+    if not (value >= least and value > above and value < math.inf):
+        rule = f"at least {least:g}" if least > -math.inf else f"above {above:g}"
+        raise ValueError(f"'{name}' must be {rule} and finite (got {value})")
+    return value

@@ -1,0 +1,413 @@
+"""What holds for every loss, by name."""
+
+import copy
+import inspect
+import itertools
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pyg_bsl import losses
+from pyg_bsl.losses import LOSSES, Loss
+from pyg_bsl.ops import DenseScores, LazyScores
+from pyg_bsl.space import Choice, Integer, LogUniform, Uniform
+from tests.ops.cases import (
+    BOTH_TYPES,
+    EVERY_KIND,
+    LargestTensor,
+    NoReadBack,
+    assert_same,
+    lazy_scores,
+    per_row,
+    ragged,
+    tiny_tiles,  # noqa: F401
+)
+
+EVERY_LOSS = pytest.mark.parametrize("name", LOSSES)
+
+# Every loss with its defaults, and further arguments that take another way through the code.
+CASES: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in LOSSES] + [
+    ("MSE", {"weight": 30.0}),
+    ("BCE", {"weight": 0.0}),
+    ("SL", {"tau": 0.005}),
+    ("SL", {"include_positive": True}),
+    ("BSL", {"tau1": 0.3, "tau2": 0.1, "weight": 1.3}),
+    ("PSL", {"tau": 0.1}),
+    ("PSL", {"tau": 0.07}),
+    ("PSL", {"tau": 0.005}),
+    ("PSL", {"activation": "tanh"}),
+    ("PSL", {"activation": "atan"}),
+    ("PSL", {"activation": "exp"}),
+    ("PSL", {"activation": "softplus"}),
+]
+EVERY_CASE = pytest.mark.parametrize(
+    ("name", "args"),
+    CASES,
+    ids=[" ".join([name, *(f"{k}={v}" for k, v in args.items())]) for name, args in CASES],
+)
+
+# A value unlike the default for every constructor argument of every loss.
+OTHER_VALUES: dict[str, Any] = {
+    "tau": 0.3,
+    "tau1": 0.3,
+    "tau2": 0.4,
+    "weight": 1.7,
+    "include_positive": True,
+    "activation": "tanh",
+}
+
+
+def arguments(name: str) -> list[str]:
+    """Names of the constructor's arguments."""
+    if LOSSES[name].__init__ is Loss.__init__:
+        return []
+    return list(inspect.signature(LOSSES[name]).parameters)
+
+
+def cooled(name: str) -> Loss:
+    """The loss with every temperature at 0.005."""
+    return LOSSES[name](**{a: 0.005 for a in arguments(name) if a.startswith("tau")})
+
+
+def batch(seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    pos, neg = (torch.rand(*s, generator=generator, dtype=dtype) * 2 - 1 for s in ((5,), (5, 8)))
+    return pos, neg
+
+
+# Names and arguments
+
+
+def test_every_loss_stands_under_its_own_name() -> None:
+    for name, loss in LOSSES.items():
+        assert loss.__name__ == name
+        assert getattr(losses, name) is loss
+        assert name in losses.__all__
+        assert issubclass(loss, Loss)
+        assert loss.similarity in ("cosine", "dot")
+
+
+@EVERY_LOSS
+def test_docstring_has_formula_and_example(name: str) -> None:
+    doc = LOSSES[name].__doc__ or ""
+    for part in (".. math::", "Shapes:", "Example:", *(f"{a}:" for a in arguments(name))):
+        assert part in doc
+
+
+@EVERY_LOSS
+def test_constructor_arguments_are_attributes_and_stand_in_the_printed_form(name: str) -> None:
+    given = {argument: OTHER_VALUES[argument] for argument in arguments(name)}
+    loss = LOSSES[name](**given)
+    assert {argument: getattr(loss, argument) for argument in given} == given
+    printed = ", ".join(f"{argument}={value}" for argument, value in given.items())
+    assert repr(loss) == f"{name}({printed})"
+
+
+@EVERY_LOSS
+def test_search_space_gives_valid_arguments(name: str) -> None:
+    space = LOSSES[name].search_space
+    assert set(space) <= set(arguments(name))
+    for argument, where in space.items():
+        assert isinstance(where, Choice | Integer | LogUniform | Uniform)
+        for value in where.values if isinstance(where, Choice) else (where.low, where.high):
+            assert LOSSES[name](**{argument: value})(*batch()).isfinite()
+
+
+@EVERY_CASE
+def test_state_round_trip(name: str, args: dict[str, Any]) -> None:
+    loss, fresh = LOSSES[name](**args), LOSSES[name](**args)
+    fresh.load_state_dict(loss.state_dict())
+    for other in (fresh, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert repr(other) == repr(loss)
+        assert torch.equal(other(*batch()), loss(*batch()))
+
+
+# Values and gradients
+
+
+@EVERY_CASE
+@EVERY_KIND
+@pytest.mark.usefixtures("tiny_tiles")
+def test_lazy_equals_dense(name: str, args: dict[str, Any], rows, drop, weighted) -> None:
+    loss = LOSSES[name](**args)
+    scores = lazy_scores(0, rows, drop, weighted)
+    if loss.similarity == "dot":
+        query = (3 * scores.query.detach()).requires_grad_()
+        scores = replace(scores, query=query, bounded=False)
+    pos = per_row(scores, 1)
+    assert_same(lambda s: loss(pos, s, reduction="none"), scores, [pos])
+    mean, total = (loss(pos, scores, reduction=r) for r in ("mean", "sum"))
+    each = loss(pos, scores.dense(), reduction="none")
+    torch.testing.assert_close(mean, each.mean(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(total, each.sum(), rtol=1e-10, atol=1e-12)
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("rows", ["one", "ragged"])
+@pytest.mark.usefixtures("tiny_tiles")
+def test_lazy_equals_dense_in_float32(name: str, args: dict[str, Any], rows) -> None:
+    loss = LOSSES[name](**args)
+    scores = lazy_scores(1, rows, "ragged", dtype=torch.float32)
+    pos = per_row(scores, 1)
+    # A score over tau is off by that much more in float32, in either way.
+    coldest = min([v for k, v in vars(loss).items() if k.startswith("tau")], default=1.0)
+    tol = 1e-5 * max(1, 0.02 / coldest)
+    assert_same(lambda s: loss(pos, s, reduction="none"), scores, [pos], tol)
+
+
+@EVERY_CASE
+@BOTH_TYPES
+def test_tensor_of_negatives_is_dense_scores(
+    name: str, args: dict[str, Any], dtype: torch.dtype
+) -> None:
+    loss, (pos, neg) = LOSSES[name](**args), batch(dtype=dtype)
+    for log_weight in (None, torch.randn(8, dtype=dtype), torch.randn(5, 8, dtype=dtype)):
+        out = loss(pos, neg, log_weight=log_weight)
+        assert torch.equal(out, loss(pos, DenseScores(neg, log_weight)))
+        assert out.dtype == dtype
+        assert out.shape == ()
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
+@pytest.mark.usefixtures("tiny_tiles")
+def test_gradients_agree_with_finite_differences(
+    name: str, args: dict[str, Any], lazy: bool
+) -> None:
+    loss = LOSSES[name](**args)
+    scores = lazy_scores(1, "ragged", "ragged", True, num_queries=3, num_keys=5)
+    rows = ragged([[0, 0], [], [0]])
+    # Finite differences leave the unit sphere: inside it, no relu acts on the way.
+    query, key = ((0.9 * x.detach()).requires_grad_() for x in (scores.query, scores.key))
+    pos = torch.tensor([-0.8, 0.1, 0.7], dtype=torch.float64, requires_grad=True)
+
+    def of(query: Tensor, key: Tensor, pos: Tensor) -> Tensor:
+        negatives = LazyScores(query, key, rows, scores.drop, scores.log_weight, bounded=True)
+        return loss(pos, negatives if lazy else negatives.dense(), reduction="none")
+
+    assert torch.autograd.gradcheck(of, (query, key, pos), atol=2e-5)
+
+
+@EVERY_CASE
+def test_dropping_a_negative_is_leaving_it_out(name: str, args: dict[str, Any]) -> None:
+    loss, (pos, neg) = LOSSES[name](**args), batch()
+    dropped = neg.clone()
+    dropped[:, 3:5] = -torch.inf
+    kept = torch.cat([neg[:, :3], neg[:, 5:]], 1)
+    torch.testing.assert_close(loss(pos, dropped), loss(pos, kept))
+
+
+@EVERY_CASE
+def test_order_and_repetition_of_negatives_do_not_matter(name: str, args: dict[str, Any]) -> None:
+    loss, (pos, neg) = LOSSES[name](**args), batch()
+    torch.testing.assert_close(loss(pos, neg.flip(1)), loss(pos, neg))
+    if not args.get("include_positive"):  # beside it, N does matter
+        torch.testing.assert_close(loss(pos, neg.repeat(1, 3)), loss(pos, neg))
+
+
+@EVERY_CASE
+def test_higher_positives_and_lower_negatives_cost_less(name: str, args: dict[str, Any]) -> None:
+    pos, neg = (0.5 * x + 0.4 for x in batch())
+    pos, neg = pos.requires_grad_(), neg.abs().requires_grad_()  # MSE draws negatives to 0
+    pull, push = torch.autograd.grad(LOSSES[name](**args)(pos, neg), (pos, neg))
+    assert (pull < 0).all()
+    assert (push >= 0).all()
+
+
+@EVERY_LOSS
+def test_users_all_different_change_nothing(name: str) -> None:
+    loss, (pos, neg) = LOSSES[name](), batch()
+    torch.testing.assert_close(loss(pos, neg, users=torch.tensor([4, 0, 9, 2, 7])), loss(pos, neg))
+
+
+# Extremes
+
+
+def extremes(dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """Scores at the ends, many negatives and one, and rows that have none left."""
+    rows = [
+        (p, n) for p in (-1.0, 1.0) for n in itertools.product((-1.0, 1.0, -torch.inf), repeat=2)
+    ]
+    pos = torch.tensor([p for p, _ in rows], dtype=dtype)
+    neg = torch.tensor([n for _, n in rows], dtype=dtype)
+    return [(pos, neg), (pos, neg[:, :1]), (pos, neg.repeat_interleave(500, 1))]
+
+
+@EVERY_LOSS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [lambda name: LOSSES[name](), cooled], ids=["default", "0.005"])
+def test_extremes_are_finite_with_finite_gradients(
+    name: str, dtype: torch.dtype, make: Callable[[str], Loss]
+) -> None:
+    for pos, neg in extremes(dtype):
+        p, n = pos.clone().requires_grad_(), neg.clone().requires_grad_()
+        out = make(name)(p, n, reduction="none")
+        assert out.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert out.isfinite().all()
+        grads = torch.autograd.grad(out.sum(), (p, n), materialize_grads=True)
+        assert all(g.isfinite().all() for g in grads)
+        assert not grads[1][neg == -torch.inf].any()
+
+
+@EVERY_LOSS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [lambda name: LOSSES[name](), cooled], ids=["default", "0.005"])
+def test_extremes_are_finite_with_finite_gradients_when_lazy(
+    name: str, dtype: torch.dtype, make: Callable[[str], Loss]
+) -> None:
+    query = torch.tensor([[-1.0], [1.0]], dtype=dtype, requires_grad=True)
+    for item in ([[1.0]], [[1.0], [-1.0]], [[-1.0]] * 500):
+        key = torch.tensor(item, dtype=dtype, requires_grad=True)
+        everything = list(range(len(item)))
+        for gone in ([[], []], [[0], []], [everything, everything[1:]]):
+            for ends in itertools.product((-1.0, 1.0), repeat=2):
+                pos = torch.tensor(ends, dtype=dtype, requires_grad=True)
+                scores = LazyScores(query, key, drop=ragged(gone), bounded=True)
+                out = make(name)(pos, scores)
+                assert out.isfinite()
+                torch.testing.assert_close(out, make(name)(pos, scores.dense()))
+                grads = torch.autograd.grad(out, (pos, query, key), materialize_grads=True)
+                assert all(g.isfinite().all() for g in grads)
+
+
+@EVERY_CASE
+def test_row_without_negatives_keeps_its_positive_term_only(
+    name: str, args: dict[str, Any]
+) -> None:
+    loss, (pos, neg) = LOSSES[name](**args), batch()
+    none = torch.full_like(neg, -torch.inf).requires_grad_()
+    rows = loss(pos, none, reduction="none")
+    assert rows.isfinite().all()
+    rows.sum().backward()
+    assert none.grad is not None
+    assert torch.equal(none.grad, torch.zeros_like(none))
+    mixed = neg.clone()
+    mixed[2] = -torch.inf  # such a row leaves the others alone
+    expected = loss(pos, neg, reduction="none")
+    expected[2] = rows.detach()[2]
+    torch.testing.assert_close(loss(pos, mixed, reduction="none"), expected)
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(
+    name: str, args: dict[str, Any], dtype: torch.dtype
+) -> None:
+    loss, (pos, neg) = LOSSES[name](**args), (x.to(dtype) for x in batch())
+    pos, neg = pos.requires_grad_(), neg.requires_grad_()
+    out = loss(pos, neg)
+    assert out.dtype == torch.float32
+    assert torch.equal(out, loss(pos.float(), neg.float()))
+    assert [g.dtype for g in torch.autograd.grad(out, (pos, neg))] == [dtype, dtype]
+
+
+@EVERY_CASE
+def test_nan_scores_are_not_hidden(name: str, args: dict[str, Any]) -> None:
+    pos, neg = batch()
+    neg[1, 2] = torch.nan
+    rows = LOSSES[name](**args)(pos, neg, reduction="none")
+    assert rows.isnan().tolist() == [False, True, False, False, False]
+
+
+# Devices and memory
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("kind", ["dense", "lazy", "lazy ragged", "lazy boolean"])
+def test_training_step_runs_on_any_device_and_reads_nothing_back(
+    monkeypatch: pytest.MonkeyPatch, name: str, args: dict[str, Any], kind: str
+) -> None:
+    # A tensor made on the CPU by mistake, or a number read back, fails on the meta device.
+    monkeypatch.setattr("pyg_bsl.ops.tiles.DEVICE_TILE", 1 << 12)  # several tiles
+    num_users, num_items = 50, 70
+    loss = LOSSES[name](**args).to("meta")
+    user, item = (nn.Parameter(torch.empty(n, 4, device="meta")) for n in (num_users, num_items))
+    optimizer = torch.optim.SGD([user, item, *loss.parameters()])
+    rows = ragged([[q % 7] * (q % 3) for q in range(num_users)], device="meta")
+    drop = ragged([list(range(q % 5)) for q in range(num_users)], device="meta")
+    log_weight = torch.zeros(num_items, device="meta")
+    with NoReadBack():
+        pos = (user[rows.row] * item[rows.col]).sum(1)
+        users = rows.row
+        neg: Tensor | LazyScores
+        if kind == "dense":
+            neg = user[rows.row] @ item.t()
+        elif kind == "lazy":
+            pos, users = (user * item[:num_users]).sum(1), torch.empty_like(user[:, 0]).long()
+            neg = LazyScores(user, item, bounded=True)
+        else:
+            gone = torch.empty(num_users, num_items, dtype=torch.bool, device="meta")
+            neg = LazyScores(
+                user, item, rows, drop if kind == "lazy ragged" else gone, log_weight, True
+            )
+        out = loss(pos, neg, users=users)
+        out.backward()
+        optimizer.step()
+    assert out.device.type == "meta"
+    assert user.grad is not None
+    assert item.grad is not None
+
+
+@EVERY_CASE
+def test_lazy_scores_make_no_matrix_of_all_scores(
+    monkeypatch: pytest.MonkeyPatch, name: str, args: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("pyg_bsl.ops.tiles.CPU_TILE", 1 << 14)
+    num_users, num_items = 100, 2000
+    scores = lazy_scores(0, num_queries=num_users, num_keys=num_items, dtype=torch.float32)
+    pos = per_row(scores, 0)
+    scores = replace(scores, drop=ragged([[q, q + 1] for q in range(num_users)]))
+    largest = LargestTensor()
+    with largest:
+        LOSSES[name](**args)(pos, scores).backward()
+    assert largest.numel <= 20_000 == num_users * num_items / 10
+
+
+# Errors
+
+
+@EVERY_LOSS
+def test_bad_input_is_refused_with_rule_and_value(name: str) -> None:
+    loss, (pos, neg) = LOSSES[name](), batch()
+    lazy = LazyScores(torch.ones(3, 2), torch.ones(4, 2))
+    calls: list[tuple[str, Callable[[], Tensor]]] = [
+        (
+            r"'pos' must have one dimension \[B\] \(got shape \[5, 1\]\)",
+            lambda: loss(pos[:, None], neg),
+        ),
+        (
+            r"'neg' must have shape \[B, N\] with B = 5 rows as 'pos' \(got \[4, 8\]\)",
+            lambda: loss(pos, neg[:4]),
+        ),
+        (r"'neg' must have shape \[B, N\] .* \(got \[8\]\)", lambda: loss(pos, neg[0])),
+        (
+            r"'neg' must hold at least one negative a row \(got N = 0\)",
+            lambda: loss(pos, neg[:, :0]),
+        ),
+        (r"'neg' has 3 rows, but 'pos' has 5", lambda: loss(pos, lazy)),
+        (r"'neg' has 4 rows, but 'pos' has 5", lambda: loss(pos, DenseScores(neg[:4]))),
+        (
+            r"'users' must have shape \[5\] as 'pos' \(got \[4\]\)",
+            lambda: loss(pos, neg, users=torch.zeros(4, dtype=torch.long)),
+        ),
+        (
+            r"'log_weight' must have shape \[8\] or \[5, 8\] \(got \[5\]\)",
+            lambda: loss(pos, neg, log_weight=torch.zeros(5)),
+        ),
+        (
+            r"'log_weight' goes with dense negatives; lazy scores carry their own",
+            lambda: loss(pos[:3], lazy, log_weight=torch.zeros(4)),
+        ),
+        (
+            r"'reduction' must be 'mean', 'sum' or 'none' \(got 'avg'\)",
+            lambda: loss(pos, neg, reduction="avg"),  # type: ignore[arg-type]
+        ),
+    ]
+    for message, call in calls:
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -1,0 +1,181 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyg_bsl.ops import LazyScores, Scores, log_mean_exp_map, log_mean_power, mean_map
+from pyg_bsl.ops.stream import stream
+from tests.ops.cases import (
+    BOTH_TYPES,
+    EVERY_KIND,
+    LargestTensor,
+    NoReadBack,
+    assert_near,
+    assert_same,
+    lazy_scores,
+    per_row,
+    ragged,
+    tiny_tiles,  # noqa: F401
+)
+
+KERNELS: dict[str, Callable[..., Tensor]] = {
+    "square": lambda s: s * s,
+    "softplus of gap": lambda s, p: F.softplus(s - p),
+    "log-sigmoid of gap": lambda s, p: -F.softplus(p - s) / 0.1,
+    "two arguments": lambda s, p, m: (s - m).relu() * p,
+}
+
+
+def arguments(kernel: str, scores: LazyScores) -> list[Tensor]:
+    count = KERNELS[kernel].__code__.co_argcount - 1
+    return [per_row(scores, seed) for seed in range(count)]
+
+
+@EVERY_KIND
+@BOTH_TYPES
+@pytest.mark.parametrize("reduce", [mean_map, log_mean_exp_map])
+@pytest.mark.usefixtures("tiny_tiles")
+def test_streamed_equals_dense(rows, drop, weighted, dtype, reduce) -> None:
+    for seed, (name, kernel) in enumerate(KERNELS.items()):
+        scores = lazy_scores(seed, rows, drop, weighted, dtype)
+        args = arguments(name, scores)
+        assert_same(lambda s, k=kernel, a=args: reduce(s, k, *a), scores, args)
+
+
+@pytest.mark.parametrize("power", [1.0, 7.3, 40.0])
+@EVERY_KIND
+@pytest.mark.usefixtures("tiny_tiles")
+def test_streamed_power_equals_dense_for_scores_of_any_size(rows, drop, weighted, power) -> None:
+    # Unbounded, so that the relu acts and the power is streamed.
+    scores = lazy_scores(2, rows, drop, weighted)
+    scores = LazyScores(3 * scores.query.detach().requires_grad_(), *_rest(scores), bounded=False)
+    pos = per_row(scores, 0, -3, 3)
+    assert_same(lambda s: log_mean_power(s, pos, power), scores, [pos])
+
+
+def _rest(scores: LazyScores) -> tuple:
+    return scores.key, scores.rows, scores.drop, scores.log_weight
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.usefixtures("tiny_tiles")
+def test_gradients_agree_with_finite_differences(log: bool) -> None:
+    scores = lazy_scores(1, "ragged", "ragged", True, num_queries=4, num_keys=9)
+    rows = ragged([[0, 0], [], [0], [0, 0, 0]])
+    pos = torch.linspace(-0.9, 0.8, 6, dtype=torch.float64).requires_grad_()
+
+    def reduce(query: Tensor, key: Tensor, pos: Tensor) -> Tensor:
+        lazy = LazyScores(query, key, rows, scores.drop, scores.log_weight)
+        return stream(lazy, lambda s, p: -F.softplus(p - s) / 0.3, (pos,), log)
+
+    assert torch.autograd.gradcheck(reduce, (scores.query, scores.key, pos))
+
+
+@pytest.mark.usefixtures("tiny_tiles")
+def test_many_queries_without_rows_do_not_overflow_a_tile() -> None:
+    counts = [0] * 200 + [2] + [0] * 200 + [1]
+    scores = lazy_scores(0, num_queries=len(counts), num_keys=23)
+    scores = LazyScores(scores.query, scores.key, ragged([[0] * count for count in counts]))
+    pos = per_row(scores, 0)
+    assert_same(lambda s: mean_map(s, KERNELS["softplus of gap"], pos), scores, [pos])
+
+
+@pytest.mark.parametrize("reduce", [mean_map, log_mean_exp_map])
+@pytest.mark.usefixtures("tiny_tiles")
+def test_nothing_kept_gives_zero_without_gradient(reduce: Callable[..., Tensor]) -> None:
+    scores = lazy_scores(0, "ragged", "all")
+    pos = per_row(scores, 0)
+    out = reduce(scores, lambda s, p: (s - p) * 1e3, pos)  # a kernel that is large where dropped
+    assert torch.equal(out, torch.zeros_like(out))
+    for grad in torch.autograd.grad(out.sum(), (scores.query, scores.key, pos)):
+        assert torch.equal(grad, torch.zeros_like(grad))
+
+
+def test_log_mean_exp_of_huge_exponents_stays_exact() -> None:
+    scores = lazy_scores(3, num_keys=30, dtype=torch.float32)
+    out = stream(scores, lambda s: 1e4 * s, (), log=True)
+    values = 1e4 * (scores.query.double() @ scores.key.double().t())
+    expected = values.logsumexp(1) - math.log(values.size(1))
+    assert_near(out, expected, 1e-5)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), [scores.query]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_reduced_in_float32(dtype: torch.dtype) -> None:
+    scores = lazy_scores(0, "ragged", "ragged", True, dtype=torch.float32)
+    half = LazyScores(
+        scores.query.detach().to(dtype).requires_grad_(),
+        scores.key.detach().to(dtype),
+        scores.rows,
+        scores.drop,
+        scores.log_weight,
+    )
+    full = LazyScores(half.query.float(), half.key.float(), *_rest(scores)[1:])
+    pos = per_row(scores, 0).detach().to(dtype)
+    out = mean_map(half, KERNELS["softplus of gap"], pos)
+    assert out.dtype == torch.float32
+    assert torch.equal(out, mean_map(full, KERNELS["softplus of gap"], pos.float()))
+    assert torch.autograd.grad(out.sum(), half.query)[0].dtype == dtype
+
+
+def test_nan_scores_give_nan_and_are_not_taken_for_drops() -> None:
+    key = torch.tensor([[1.0], [float("nan")]])
+    lazy = LazyScores(torch.ones(2, 1), key)
+    for scores in (lazy, lazy.dense()):
+        for reduce in (mean_map, log_mean_exp_map):
+            assert reduce(scores, KERNELS["square"]).isnan().all()
+
+
+def test_kernel_that_hides_a_gradient_is_refused() -> None:
+    scale = torch.ones((), requires_grad=True)
+    scores = lazy_scores(0)
+    with pytest.raises(ValueError, match="must not close over a tensor that needs a gradient"):
+        mean_map(scores, lambda s: scale * s)
+    mean_map(scores.dense(), lambda s: scale * s).sum().backward()  # dense scores give it one
+    assert scale.grad is not None
+
+
+def test_second_derivatives_are_refused_and_not_silently_wrong() -> None:
+    scores = lazy_scores(0)
+    out = mean_map(scores, KERNELS["square"]).square().sum()
+    (grad,) = torch.autograd.grad(out, scores.query, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_inputs_need_not_be_contiguous() -> None:
+    base = lazy_scores(5, num_queries=6, num_keys=11)
+    dim = base.query.size(1)
+    query = base.query.detach().t().contiguous().t().requires_grad_()
+    key = base.key.detach()[:1].requires_grad_()
+    scores = LazyScores(query, key.expand(11, dim))
+    assert_same(lambda s: mean_map(s, KERNELS["square"]), scores)
+
+
+def test_walk_makes_no_matrix_of_all_scores_and_reads_nothing_back() -> None:
+    num_queries, num_keys = 256, 20_000
+    scores = lazy_scores(0, num_queries=num_queries, num_keys=num_keys, dtype=torch.float32)
+    drop = ragged([[q, q + 1] for q in range(num_queries)])
+    scores = LazyScores(scores.query, scores.key, drop=drop)
+    pos = per_row(scores, 0)
+    largest = LargestTensor()
+    with largest, NoReadBack():
+        mean_map(scores, KERNELS["softplus of gap"], pos).sum().backward()
+    assert largest.numel <= 600_000 < num_queries * num_keys / 8
+
+
+def plain(scores: Scores) -> Tensor:
+    return log_mean_exp_map(scores, lambda s: s / 0.1)
+
+
+@pytest.mark.parametrize("keys_per_tile", [1, 3, 1000])
+@pytest.mark.parametrize("tile", [1, 50, 100_000])
+def test_tile_sizes_do_not_change_the_result(
+    monkeypatch: pytest.MonkeyPatch, keys_per_tile: int, tile: int
+) -> None:
+    monkeypatch.setattr("pyg_bsl.ops.tiles.CPU_TILE", tile)
+    monkeypatch.setattr("pyg_bsl.ops.stream.KEYS_PER_TILE", keys_per_tile)
+    assert_same(plain, lazy_scores(4, "ragged", "ragged", num_keys=25))
