@@ -28,9 +28,9 @@ RUNS = [
     (MF, {}, BSL(tau1=0.2, tau2=0.2, weight=1.15), {}),
     (MF, {}, PSL(tau=0.1), {}),
     (LightGCN, {"num_layers": 2}, BPR(), {"lr": 0.01, **PAIRS}),
-    (LightGCN, {"num_layers": 2}, SL(tau=0.1), {}),
-    (LightGCN, {"num_layers": 2}, BSL(tau1=0.1, tau2=0.1, weight=1.15), {}),
-    (LightGCN, {"num_layers": 2}, PSL(tau=0.05), {}),
+    (LightGCN, {"num_layers": 2}, SL(tau=0.14), {}),
+    (LightGCN, {"num_layers": 2}, BSL(tau1=0.14, tau2=0.14, weight=1.15), {}),
+    (LightGCN, {"num_layers": 2}, PSL(tau=1 / 14), {}),
 ]
 
 # Data: ratings of at least 3, 5-core, 80/20 within each user, a tenth of train for validation.

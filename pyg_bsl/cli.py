@@ -23,7 +23,6 @@ COMMANDS = {
     "evaluate": "evaluate a trained run again, at other list lengths or by another protocol",
     "datasets": "list the data sets",
 }
-PARTS = ("backbone", "loss", "sampler")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,6 +56,11 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(error), 2)
     except (OSError, ArithmeticError, ImportError) as error:
         return _fail(str(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        # What torch raises has no type of its own on the CPU.
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        return _fail(f"out of memory: make the batch or the embeddings smaller ({error})", 1)
 
 
 def train(argv: list[str]) -> int:
@@ -71,7 +75,7 @@ def train(argv: list[str]) -> int:
         import torch
 
         if values.threads < 1:
-            parser.error(f"'--threads' must be at least 1 (got {values.threads})")
+            parser.error(f"--threads must be at least 1 (got {values.threads})")
         torch.set_num_threads(values.threads)
     output = Path(values.output) if "output" in values else _fresh_folder(experiment)
     callbacks: list[Callback] = [] if values.quiet else [ProgressBar(experiment.name)]
@@ -104,7 +108,13 @@ def evaluate(argv: list[str]) -> int:
     parser = Parser(prog="pyg-bsl evaluate", description=f"{COMMANDS['evaluate'].capitalize()}.")
     parser.add_argument("run", help="output folder of a training run")
     group = parser.add_argument_group("evaluation")
-    add_flags(group, evaluation.evaluate, skip=("emb", "graph", "block_size", "metrics"))
+    own = "that of the run"
+    add_flags(
+        group,
+        evaluation.evaluate,
+        skip=("emb", "graph", "block_size", "metrics"),
+        defaults={"k": own, "similarity": own, "protocol": f"{own}; {_protocols()}"},
+    )
     parser.add_argument("--root", help="folder that keeps downloaded data sets [that of the run]")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     values = vars(parser.parse_all(argv))
@@ -120,8 +130,12 @@ def evaluate(argv: list[str]) -> int:
             f"the run's {run['data']['digest']}"
         )
     trainer = experiment.build(graph)
-    trainer.backbone.load_state_dict(weights)
-    defaults = {"split": "test", "protocol": experiment.protocol, "similarity": trainer.rank_by}
+    try:
+        trainer.backbone.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"The weights in '{folder}' do not fit its result: {error}") from error
+    protocol = experiment.protocol.name
+    defaults = {"split": "test", "protocol": protocol, "similarity": trainer.rank_by}
     arguments: dict[str, Any] = {"k": trainer.k} | defaults | values
     metrics = evaluation.evaluate(trainer.backbone.eval()(graph).detach(), graph, **arguments)
     if as_json:
@@ -150,10 +164,15 @@ def datasets(argv: list[str]) -> int:
         counts = (row.num_users, row.num_items, row.num_train, row.num_test)
         shown = ["-" if n is None else f"{n:,}" for n in counts]
         table.add_row(name, *shown, row.protocol, row.description)
-    console = Console()
-    console.print(table, width=max(console.width, 120))
+    Console(width=max(Console().width, 120)).print(table)
     print("Files are downloaded on first use, or taken from PYG_BSL_MIRROR (a folder or base URL).")
     return 0
+
+
+def _protocols() -> str:
+    from pyg_bsl.evaluation import PROTOCOLS
+
+    return f"one of {', '.join(PROTOCOLS)}"
 
 
 def _overview() -> str:
@@ -169,7 +188,7 @@ def _overview() -> str:
 def _parse_train(argv: list[str]) -> tuple[Parser, Namespace]:
     """Parse in two goes: the names of the parts first, since they decide what flags there are."""
     from pyg_bsl.data import from_files
-    from pyg_bsl.experiment import DEFAULT_EPOCHS, Experiment
+    from pyg_bsl.experiment import DEFAULT_EPOCHS, NOT_ASKED, PARTS, Experiment, table_of
     from pyg_bsl.losses import LOSSES
     from pyg_bsl.names import pick
     from pyg_bsl.nn import BACKBONES
@@ -187,13 +206,14 @@ def _parse_train(argv: list[str]) -> tuple[Parser, Namespace]:
     chosen, _ = names.parse_known_args(argv)
     config = {} if chosen.config is None else _read_config(chosen.config)
 
-    def chosen_name(part: str) -> str:
-        given = config.get(part, {})
-        in_file = given if isinstance(given, str) else given.get("name")
+    def chosen_name(part: str) -> str | None:
+        in_file = table_of(config, part).get("name")
         return getattr(chosen, part) or in_file or getattr(Experiment, part)
 
     picked = {part: chosen_name(part) for part in PARTS}
-    classes = {part: pick(part, picked[part], tables[part]) for part in PARTS}
+    classes = {
+        part: pick(part, name, tables[part]) for part, name in picked.items() if name is not None
+    }
 
     parser = Parser(
         prog="pyg-bsl train",
@@ -206,18 +226,19 @@ def _parse_train(argv: list[str]) -> tuple[Parser, Namespace]:
     what.add_argument("--root", help=f"folder that keeps downloaded data sets [{Experiment.root}]")
     for part in PARTS:
         choices = ", ".join(tables[part])
-        what.add_argument(f"--{part}", help=f"{choices} [{getattr(Experiment, part)}]")
+        default = getattr(Experiment, part) or "what suits the loss"
+        what.add_argument(f"--{part}", help=f"{choices} [{default}]")
     what.add_argument("--epochs", type=int, help=f"passes over the pairs [{DEFAULT_EPOCHS}]")
     what.add_argument("--seed", type=int, help="seed of split, initialisation and training [0]")
     what.add_argument("--config", help="file (JSON or TOML; a result.json too) that sets these")
-    for part in PARTS:
+    for part, chosen_class in classes.items():
         group = parser.add_argument_group(f"{part} {picked[part]}")
-        skip = ("self", "num_users", "num_items")
-        add_flags(group, classes[part], prefix=part, skip=skip)
+        add_flags(group, chosen_class, prefix=part, skip=NOT_ASKED.get(part, ()))
     group = parser.add_argument_group("training")
-    add_flags(group, Trainer, skip=("backbone", "loss", "sampler", "callbacks", "seed"))
+    own_protocol = {"protocol": f"that of the data set; {_protocols()}"}
+    add_flags(group, Trainer, skip=NOT_ASKED["trainer"], defaults=own_protocol)
     group = parser.add_argument_group("own data (--data)")
-    add_flags(group, from_files, prefix="files", skip=("path",))
+    add_flags(group, from_files, prefix="files", skip=NOT_ASKED["reader"])
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--output",
@@ -240,7 +261,7 @@ def _parse_train(argv: list[str]) -> tuple[Parser, Namespace]:
 
 def _experiment(parser: Parser, values: Namespace) -> Experiment:
     """The experiment of a configuration file and the flags, which go before it."""
-    from pyg_bsl.experiment import Experiment
+    from pyg_bsl.experiment import PARTS, Experiment, table_of
 
     config = dict(values.file)
     own = {"output", "threads", "store", "tracking", "quiet", "config", "file"}
@@ -250,22 +271,18 @@ def _experiment(parser: Parser, values: Namespace) -> Experiment:
             continue
         if key in PARTS:
             # Another part than the file's takes none of the arguments meant for that one.
-            entry = config.get(key, {})
-            entry = {"name": entry} if isinstance(entry, str) else entry
-            config[key] = (
-                {**entry, "name": value} if entry.get("name") == value else {"name": value}
-            )
+            entry = table_of(config, key)
+            same = entry.get("name", getattr(Experiment, key)) == value
+            config[key] = {**entry, "name": value} if same else {"name": value}
         elif argument:
-            entry = config.get(part, {})
-            entry = {"name": entry} if isinstance(entry, str) else entry
-            config[part] = {**entry, argument: value}
+            config[part] = {**table_of(config, part), argument: value}
         elif key in ("dataset", "data"):
-            config = {k: v for k, v in config.items() if k not in ("dataset", "data")}
-            config[key] = value
+            other = ("dataset",) if key == "data" else ("data", "files")
+            config = {k: v for k, v in config.items() if k not in other} | {key: value}
         elif key in ("root", "epochs", "seed"):
             config[key] = value
         else:
-            config["trainer"] = {**config.get("trainer", {}), key: value}
+            config["trainer"] = {**table_of(config, "trainer"), key: value}
     if vars(values).get("dataset") and vars(values).get("data"):
         parser.error("Give one of --dataset and --data, not both")
     if not config.get("dataset") and not config.get("data"):
@@ -288,24 +305,24 @@ def _read_config(file: str) -> dict[str, Any]:
 
 
 def _fresh_folder(experiment: Experiment) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    source = experiment.dataset or Path(experiment.data or "").resolve().name
-    base = Path("outputs") / f"{source}-{experiment.backbone}-{experiment.loss}-{stamp}"
-    folder, count = base, 1
-    while folder.exists():
-        count += 1
-        folder = base.with_name(f"{base.name}-{count}")
-    return folder
+    # Down to the microsecond, so that runs started together do not share a folder.
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    parts = (experiment.source, experiment.backbone, experiment.loss, stamp)
+    return Path("outputs") / "-".join(parts)
 
 
 def _print_metrics(result: dict[str, Any]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     metrics: dict[str, dict[str, float]] = result["metrics"]
     title = f"{result['data']['name']}, protocol {result['protocol']}, epoch {result['best_epoch']}"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    if not metrics:
+        print(f"{title}: no validation or test pairs to measure on")
+        return
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("metric")
     for split in metrics:
         table.add_column(split, justify="right")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterable, Mapping
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import torch
 from pyg_bsl.data import HoldoutValidation, build_graph, from_files, load_dataset
 from pyg_bsl.data.hetero import RATES
 from pyg_bsl.data.table import DATASETS
+from pyg_bsl.evaluation import PROTOCOLS, Protocol
 from pyg_bsl.losses import LOSSES
 from pyg_bsl.names import pick, suggest
 from pyg_bsl.nn import BACKBONES
@@ -21,6 +25,13 @@ from pyg_bsl.sampling import SAMPLERS
 from pyg_bsl.training import Callback, FitResult, Trainer
 from pyg_bsl.types import BipartiteGraph
 
+PARTS = ("backbone", "loss", "sampler")
+NOT_ASKED: Mapping[str, tuple[str, ...]] = {
+    "backbone": ("num_users", "num_items"),
+    "trainer": ("backbone", "loss", "sampler", "callbacks", "seed"),
+    "reader": ("path",),
+}
+"""Arguments that an experiment hands to its parts by itself."""
 DEFAULT_EPOCHS: int = inspect.signature(Trainer.fit).parameters["epochs"].default
 
 
@@ -65,10 +76,17 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_arguments("experiment", Experiment, vars(self))
         if (self.dataset is None) == (self.data is None):
             raise ValueError("Give exactly one of 'dataset' (a name) and 'data' (a folder)")
         if self.dataset is not None:
             pick("data set", self.dataset, DATASETS)
+            if self.files:
+                raise ValueError(
+                    f"'files' tell how to read one's own 'data', not a 'dataset' (got "
+                    f"{dict(self.files)})"
+                )
+        check_arguments("reader", from_files, self.files)
         for kind, name, choices, args in (
             ("backbone", self.backbone, BACKBONES, self.backbone_args),
             ("loss", self.loss, LOSSES, self.loss_args),
@@ -85,17 +103,22 @@ class Experiment:
         self._parts(1, 1)
 
     @property
-    def protocol(self) -> str:
-        """Name of the evaluation protocol."""
+    def protocol(self) -> Protocol:
+        """The evaluation protocol."""
         default = "holdout" if self.dataset is None else DATASETS[self.dataset].protocol
-        return str(self.trainer_args.get("protocol", default))
+        given = self.trainer_args.get("protocol", default)
+        return pick("protocol", given, PROTOCOLS) if isinstance(given, str) else given
+
+    @property
+    def source(self) -> str:
+        """Name of the data set, or of the folder or file of one's own data."""
+        return self.dataset or Path(self.data or "").resolve().name
 
     @property
     def name(self) -> str:
         """A telling name: ``SL MF amazon-electronic tau=0.2 seed=0``."""
-        source = self.dataset or Path(self.data or "").name
         args = [f"{k}={v}" for k, v in {**self.loss_args, **self.backbone_args}.items()]
-        return " ".join([self.loss, self.backbone, source, *args, f"seed={self.seed}"])
+        return " ".join([self.loss, self.backbone, self.source, *args, f"seed={self.seed}"])
 
     def load(self) -> BipartiteGraph:
         """The data, with validation pairs held out of train where none are given."""
@@ -104,7 +127,7 @@ class Experiment:
         else:
             assert self.data is not None
             data = from_files(self.data, **self.files)
-        wants_valid = self.protocol in ("holdout", "psl-iid")
+        wants_valid = self.protocol.select_on == "valid"
         if wants_valid and "valid_edge_label_index" not in data[RATES]:
             data = HoldoutValidation(seed=self.seed)(data)
         return build_graph(data)
@@ -119,7 +142,8 @@ class Experiment:
             BACKBONES[self.backbone](num_users, num_items, **self.backbone_args),
             LOSSES[self.loss](**self.loss_args),
             None if self.sampler is None else SAMPLERS[self.sampler](**self.sampler_args),
-            **{"protocol": self.protocol, "seed": self.seed, **self.trainer_args},
+            **{**self.trainer_args, "protocol": self.protocol},
+            seed=self.seed,
             callbacks=callbacks,
         )
 
@@ -156,36 +180,79 @@ class Experiment:
         Raises:
             ValueError: If the configuration has an unknown entry.
         """
-        config = dict(config)
-        args: dict[str, Any] = {}
-        for part in ("backbone", "loss", "sampler"):
-            entry = config.pop(part, None)
-            if entry is not None:
-                entry = {"name": entry} if isinstance(entry, str) else dict(entry)
-                if "name" in entry:
-                    args[part] = entry.pop("name")
-                args[f"{part}_args"] = entry
-        if "trainer" in config:
-            args["trainer_args"] = dict(config.pop("trainer"))
-            args["trainer_args"].pop("seed", None)
-        known = {"dataset", "data", "root", "files", "epochs", "seed"}
+        known = {"dataset", "data", "root", "files", "epochs", "seed", "trainer", *PARTS}
         for key in config:
             if key not in known:
-                known |= {"backbone", "loss", "sampler", "trainer"}
-                hint = suggest(key, dict.fromkeys(known))
                 raise ValueError(
-                    f"Unknown entry '{key}' in the configuration{hint} "
-                    f"Choices: {', '.join(sorted(known))}"
+                    f"Unknown entry '{key}' in the configuration"
+                    f"{suggest(key, dict.fromkeys(known))} Choices: {', '.join(sorted(known))}"
                 )
-        return cls(**args, **config)
+        args = {key: config[key] for key in config if key not in ("files", "trainer", *PARTS)}
+        for part in PARTS:
+            entry = table_of(config, part)
+            if "name" in entry:
+                args[part] = entry.pop("name")
+            args[f"{part}_args"] = entry
+        return cls(
+            **args, files=table_of(config, "files"), trainer_args=table_of(config, "trainer")
+        )
 
 
-def check_arguments(kind: str, part: type, args: Mapping[str, Any]) -> None:
-    """Raise a ValueError if ``part``'s constructor has no argument of a name in ``args``."""
-    have = inspect.signature(part).parameters
-    for name in args:
+def table_of(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What a configuration says of a part: its arguments and maybe its name.
+
+    A part without arguments may stand there as a bare name.
+
+    Raises:
+        ValueError: If it is neither a name nor a table.
+    """
+    entry = config.get(key)
+    entry = {} if entry is None else {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("name", ""), str):
+        raise ValueError(
+            f"'{key}' in the configuration must be a name or a table (got {config[key]!r})"
+        )
+    return dict(entry)
+
+
+def check_arguments(kind: str, part: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    """Check names and types of arguments meant for ``part``.
+
+    Args:
+        kind: Which of :data:`NOT_ASKED` the part is, if any.
+        part: A class or function.
+        args: Its arguments by name.
+
+    Raises:
+        ValueError: If the part takes no argument of that name, or none of that type.
+    """
+    have = {
+        name: parameter
+        for name, parameter in inspect.signature(part).parameters.items()
+        if name not in NOT_ASKED.get(kind, ())
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    hints = typing.get_type_hints(part.__init__ if inspect.isclass(part) else part)
+    for name, value in args.items():
         if name not in have:
             raise ValueError(
-                f"The {kind} {part.__name__} has no argument '{name}'{suggest(name, have)} "
+                f"{part.__name__} has no argument '{name}'{suggest(name, have)} "
                 f"Choices: {', '.join(have) or 'none'}"
             )
+        if not _fits(value, hints[name]):
+            raise ValueError(f"'{name}' must be {have[name].annotation} (got {value!r})")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of a type; which of a few words it may be is left to the part."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in args)
+    if origin is typing.Literal:
+        return type(value) in {type(option) for option in args}
+    if origin is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(each, args[0]) for each in value)
+    if hint in (int, float):
+        number = Integral if hint is int else Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, origin or hint)

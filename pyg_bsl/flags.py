@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NoReturn
 
 from pyg_bsl.names import suggest
@@ -29,7 +30,7 @@ class Parser(argparse.ArgumentParser):
             first = next((word for word in unknown if word.startswith("-")), unknown[0])
             flag = first.split("=")[0]
             if flag.startswith("-"):
-                choices = ", ".join(sorted(set(flags) - {"--help"}))
+                choices = ", ".join(sorted(flags))
                 self.error(f"Unknown flag '{flag}'{suggest(flag, flags)} Choices: {choices}")
             self.error(f"Unexpected argument '{first}'")
         return values
@@ -44,6 +45,7 @@ def add_flags(
     part: Callable[..., Any],
     prefix: str = "",
     skip: Collection[str] = (),
+    defaults: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Add a flag for every argument of ``part`` with a type that a command line can give.
 
@@ -54,6 +56,7 @@ def add_flags(
         part: A class or function whose arguments become ``--prefix.argument``.
         prefix: Put before the names with a full stop; without it, ``--the-argument``.
         skip: Arguments to leave out.
+        defaults: What the help says of the default, where it is not that of the signature.
     """
     signature = inspect.signature(part)
     init = part.__init__ if inspect.isclass(part) else part
@@ -66,10 +69,11 @@ def add_flags(
         if how is None:
             continue
         flag = f"--{prefix}.{name}" if prefix else "--" + name.replace("_", "-")
-        text = texts.get(name, "").replace("%", "%%")
-        default = "" if parameter.default in (None, parameter.empty) else f" [{parameter.default}]"
+        text = texts.get(name, "") + _shown(defaults.get(name, parameter.default))
         dest = f"{prefix}.{name}" if prefix else name
-        group.add_argument(flag, dest=dest, default=argparse.SUPPRESS, help=text + default, **how)
+        group.add_argument(
+            flag, dest=dest, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **how
+        )
 
 
 def argument_texts(doc: str) -> dict[str, str]:
@@ -100,12 +104,22 @@ def _plain(text: str) -> str:
     return text.replace("``", "")
 
 
+def _shown(default: Any) -> str:
+    if default in (None, inspect.Parameter.empty):
+        return ""
+    return f" [{','.join(map(str, default)) if isinstance(default, tuple) else default}]"
+
+
 def _how_to_parse(hint: Any) -> Mapping[str, Any] | None:
     """How argparse takes a value of this type; None where a command line cannot give one."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        options = [_how_to_parse(a) for a in args if a is not type(None)]
-        return next((how for how in options if how is not None), None)
+        if {int, str} <= {*args}:
+            return {"type": _number_or_text, "metavar": "INT|STR"}
+        options = [how for a in args if (how := _how_to_parse(a)) is not None]
+        # Several numbers before one: a single number is a list too.
+        options.sort(key=lambda how: how.get("type") is not _whole_numbers)
+        return options[0] if options else None
     if origin is Literal:
         return {"choices": args}
     if hint is bool:
@@ -115,6 +129,10 @@ def _how_to_parse(hint: Any) -> Mapping[str, Any] | None:
     if args == (int,):
         return {"type": _whole_numbers, "metavar": "INT,INT,..."}
     return None
+
+
+def _number_or_text(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -106,7 +106,7 @@ class EmbeddingBackbone(Backbone):
     ) -> None:
         super().__init__(num_users, num_items, embedding_dim=embedding_dim)
         pick("init", init, {"xavier": None, "normal": None})
-        if init_std <= 0:
+        if not 0 < init_std < float("inf"):
             raise ValueError(f"'init_std' must be positive (got {init_std})")
         self.init = init
         self.init_std = init_std

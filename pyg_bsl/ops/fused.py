@@ -9,7 +9,7 @@ they do under a mean; the backward pass checks it and, where it fails, streams o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,10 @@ from torch.autograd.function import once_differentiable
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.stream import stream
 from pyg_bsl.ops.tiles import TileScores, tile_size
+from pyg_bsl.ops.workers import num_workers, share
+
+MOST_SUMS = 1 << 26
+"""Numbers that the threads' own sums of the keys' gradient may take together: 256 MiB."""
 
 NO_SHIFT_TAU = 1 / 60
 """Down to this temperature exp(s / tau) of a score in [-1, 1] is summed without a shift: float32
@@ -52,14 +56,31 @@ def fused_log_mean_power(scores: LazyScores, pos: Tensor, power: int) -> Tensor:
     return _LogMeanPower.apply(scores, power, scores.query, scores.key, y)
 
 
-def _tiles(scores: LazyScores) -> Iterator[tuple[slice, Tensor, TileScores]]:
-    """Blocks of queries against all keys; the tile is overwritten by the next one."""
+def _walk(scores: LazyScores, visit: Callable[[slice, Tensor, TileScores, Tensor], None]) -> Tensor:
+    """Gradient of the keys, ``[N, D]``, to which ``visit`` adds for each block of queries.
+
+    Blocks are shared among threads, each with a tile and a sum of its own. ``visit`` gets the
+    queries, their scores against all keys (overwritten by the next block), what made them, and the
+    sum.
+    """
     num_queries, num_keys = scores.query.size(0), scores.key.size(0)
     most = max(8, tile_size(scores.query.device) // num_keys)
-    tiles = TileScores(scores, most, num_keys)
-    for q0 in range(0, num_queries, most):
-        q1 = min(q0 + most, num_queries)
-        yield slice(q0, q1), tiles(q0, q1, 0, num_keys), tiles
+    num_blocks = -(-num_queries // most)
+    # A sum of its own costs a thread as much memory as the keys: few threads where they are large.
+    workers = num_workers(min(num_blocks, max(1, MOST_SUMS // scores.key.numel())))
+
+    def work(blocks: range) -> Tensor:
+        grad_key = torch.zeros_like(scores.key)
+        tiles = TileScores(scores, most, num_keys)
+        for block in blocks:
+            q0, q1 = block * most, min((block + 1) * most, num_queries)
+            visit(slice(q0, q1), tiles(q0, q1, 0, num_keys), tiles, grad_key)
+        return grad_key
+
+    total, *others = share(work, num_blocks, workers)
+    for other in others:
+        total += other
+    return total
 
 
 def _same_weight(grad: Tensor) -> float | None:
@@ -83,8 +104,9 @@ class _LogMeanExp(torch.autograd.Function):
             log_weight = log_weight.to(query.dtype)
         shift = not (scores.bounded and log_weight is None and tau >= NO_SHIFT_TAU)
         out = query.new_empty(query.size(0))
-        grad_query, grad_key = torch.empty_like(query), torch.zeros_like(key)
-        for part, tile, _ in _tiles(scores):
+        grad_query = torch.empty_like(query)
+
+        def visit(part: slice, tile: Tensor, _: TileScores, grad_key: Tensor) -> None:
             top: Tensor | None = None
             if log_weight is not None:
                 tile += log_weight
@@ -99,6 +121,8 @@ class _LogMeanExp(torch.autograd.Function):
             grad_query[part] *= factor / tau
             grad_key.addmm_(tile.t(), factor * scaled[part])
             out[part] = total.log() if top is None else total.log() + top
+
+        grad_key = _walk(scores, visit)
         mass = scores.query_mass()
         empty = mass == 0
         out -= mass.masked_fill(empty, 1).log()
@@ -135,13 +159,14 @@ class _LogMeanPower(torch.autograd.Function):
         bounds = range(y.numel() + 1) if rows is None else rows.bounds
         count = scores.query_mass()
         out, slope = torch.empty_like(y), torch.empty_like(y)
-        grad_query, grad_key = torch.empty_like(query), torch.zeros_like(key)
+        grad_query = torch.empty_like(query)
         tiny = torch.finfo(y.dtype).tiny
         least = y.clamp_min(tiny)[:, None]
         powers = torch.arange(m + 1)
         binomial = y.new_tensor([math.comb(m, k) for k in range(m + 1)])
         lower = y.new_tensor([m * math.comb(m - 1, k) for k in range(m)])
-        for part, tile, tiles in _tiles(scores):
+
+        def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
             b = slice(bounds[part.start], bounds[part.stop])
             local = row[b] - part.start
             everywhere = part.start, part.stop, 0, key.size(0)
@@ -174,6 +199,8 @@ class _LogMeanPower(torch.autograd.Function):
             tiles.fill(raised, *everywhere, 0.0)
             torch.mm(raised, key, out=grad_query[part])
             grad_key.addmm_(raised.t(), scores.query[part])
+
+        grad_key = _walk(scores, visit)
         grad_query /= 2
         empty = count == 0
         spread_empty = empty[row]

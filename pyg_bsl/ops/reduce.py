@@ -92,7 +92,7 @@ def log_mean_power(scores: Scores, pos: Tensor, power: float) -> Tensor:
 def has_power_sums(power: float) -> bool:
     """Whether :func:`log_mean_power` at this power needs one pass a query, not one a row.
 
-    It takes whole numbers up to 40: beyond that, sums of small terms leave the range of float32.
+    It takes whole numbers up to 40: each adds two passes over a tile, and rounding grows with it.
     """
     return abs(power - round(power)) < 1e-6 and 1 <= round(power) <= 40
 

@@ -42,11 +42,11 @@ class Sampler(ABC):
         return f"{type(self).__name__}({args})"
 
 
-def check_count(name: str, value: int) -> int:
+def check_count(name: str, value: float) -> int:
     """``value`` if it is a whole number of at least 1."""
-    if value < 1:
-        raise ValueError(f"'{name}' must be at least 1 (got {value})")
-    return value
+    if not float(value).is_integer() or value < 1:
+        raise ValueError(f"'{name}' must be a whole number of at least 1 (got {value})")
+    return int(value)
 
 
 def seen_of(batch: Batch) -> Ragged:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -40,9 +41,15 @@ class Checkpoint(Callback):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.saved = False
+        self._started = False
 
     def on_fit_start(self, trainer: Trainer, graph: BipartiteGraph, result: FitResult) -> None:
-        """Write what is asked for, which also shows that the folder can be written to."""
+        """Write what is asked for, which also shows that the folder can be written to.
+
+        Raises:
+            OSError: If it cannot.
+        """
+        self.saved = self._started = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / WEIGHTS).unlink(missing_ok=True)  # an earlier run's
@@ -53,6 +60,7 @@ class Checkpoint(Callback):
                 f"Cannot write into the output folder '{self.folder}': {error.strerror or error}. "
                 "Choose another one with 'output'"
             ) from error
+        self._started = True
 
     def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
         """Write the weights if they are the best so far."""
@@ -61,15 +69,15 @@ class Checkpoint(Callback):
 
     def on_fit_end(self, trainer: Trainer, result: FitResult) -> None:
         """Write the final weights and the result."""
-        self._finish(result)
+        self._finish(result, result.state_dict)
 
     def on_fit_error(self, trainer: Trainer, result: FitResult, error: BaseException) -> None:
-        """Write what there is."""
-        self._finish(result)
+        """Write what there is, unless the folder could not be written to in the first place."""
+        if self._started:
+            self._finish(result, result.state_dict or None)
 
-    def _finish(self, result: FitResult) -> None:
-        weights = save(_contiguous(result.state_dict)) if result.state_dict else None
-        kept = weights is None or self._try(WEIGHTS, weights)
+    def _finish(self, result: FitResult, weights: Mapping[str, Tensor] | None) -> None:
+        kept = weights is None or self._try(WEIGHTS, save(_contiguous(weights)))
         self.saved = self._try(RESULT, result.to_json().encode()) and kept
         if not self.saved:
             log.error("The result that could not be saved: %s", json.dumps(result.metrics))
@@ -90,7 +98,7 @@ def load_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises:
         FileNotFoundError: If either is not there.
-        ValueError: If ``result.json`` is not valid.
+        ValueError: If one of them is broken.
     """
     folder = Path(folder)
     for name in (RESULT, WEIGHTS):
@@ -100,9 +108,14 @@ def load_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             )
     try:
         result = json.loads((folder / RESULT).read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text at all
         raise ValueError(f"'{folder / RESULT}' is not valid JSON: {error}") from error
-    return result, load_file(folder / WEIGHTS)
+    if not isinstance(result, dict) or not {"config", "data", "metrics"} <= result.keys():
+        raise ValueError(f"'{folder / RESULT}' is not the result of a training run")
+    try:
+        return result, load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(f"'{folder / WEIGHTS}' is broken: {error}") from error
 
 
 def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -93,7 +93,7 @@ class FitResult:
 
     def to_json(self) -> str:
         """The text of ``result.json``."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
+        return json.dumps(self.to_dict(), indent=2, default=str) + "\n"
 
 
 def versions() -> dict[str, str]:

@@ -19,6 +19,7 @@ from pyg_bsl.metrics import parse_metric
 from pyg_bsl.names import pick
 from pyg_bsl.nn import Backbone
 from pyg_bsl.sampling import AllItems, BatchLoader, Sampler, Shared
+from pyg_bsl.sampling.base import check_count
 from pyg_bsl.training.callbacks import Callback
 from pyg_bsl.training.result import EpochRecord, FitResult
 from pyg_bsl.training.scoring import score
@@ -103,7 +104,7 @@ class Trainer:
         rank_by: Similarity | None = None,
         pool_positives: bool = False,
         precision: Literal["float32", "bfloat16"] = "float32",
-        k: Sequence[int] = (10, 20),
+        k: int | Sequence[int] = (10, 20),
         metric: str = "ndcg@20",
         protocol: str | Protocol = "holdout",
         eval_every: int = 5,
@@ -117,10 +118,9 @@ class Trainer:
         if sampler is None:
             sampler = AllItems() if loss.per_user else Shared(1024)
         self.sampler = sampler
-        if batch_size is not None:
-            batch_size = int(_in_range("batch_size", batch_size, least=1))
-        self.batch_size = batch_size
+        self.batch_size = None if batch_size is None else check_count("batch_size", batch_size)
         self.batch_by = self.sampler.batch_by if batch_by is None else batch_by
+        pick("batch_by", self.batch_by, {"user": None, "pair": None})
         pick("schedule", schedule, SCHEDULES)
         self.schedule = schedule
         self.weight_decay = _in_range("weight_decay", weight_decay, least=0)
@@ -137,22 +137,25 @@ class Trainer:
         self.precision = precision
         name, at = parse_metric(metric)
         self.metric = f"{name}@{at}"
-        self.k = tuple(sorted({*k, at}))
+        lengths = [k] if isinstance(k, int) else k
+        self.k = tuple(sorted({check_count("k", length) for length in (*lengths, at)}))
         self.protocol = (
             pick("protocol", protocol, PROTOCOLS) if isinstance(protocol, str) else protocol
         )
-        self.eval_every = int(_in_range("eval_every", eval_every, least=1))
-        self.patience = None if patience is None else int(_in_range("patience", patience, least=1))
+        self.eval_every = check_count("eval_every", eval_every)
+        self.patience = None if patience is None else check_count("patience", patience)
         self.callbacks = tuple(callbacks)
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"'seed' must be at least 0 and below 2**63 (got {seed})")
         self.seed = seed
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = _check_device(device)
         self.should_stop = False
 
     def config(self) -> dict[str, Any]:
         """The parts by name with their arguments, and the trainer's own settings."""
-        own = describe(self, skip=("backbone", "loss", "sampler", "callbacks", "device"))
+        own = describe(self, skip=("backbone", "loss", "sampler", "callbacks", "device", "seed"))
         own["protocol"] = self.protocol.name
         del own["name"]
         return {
@@ -246,7 +249,7 @@ class Trainer:
         return loss
 
     def _check(self, graph: BipartiteGraph, epochs: int) -> None:
-        _in_range("epochs", epochs, least=1)
+        check_count("epochs", epochs)
         self.backbone.check_size(graph)
         if self.patience is not None and not self._can_validate(graph):
             raise ValueError(
@@ -329,10 +332,10 @@ class Trainer:
                     self._normalize()
                 losses.append(loss.detach())
                 counts.append(batch.items.numel())
-            values = torch.stack(losses).double().cpu()  # the epoch's one read
+            values = torch.stack(losses).cpu().double()
             seconds = time.perf_counter() - started
             result.seconds["train"] += seconds
-            self._check_finite(values, epoch, lr)
+            self._check_finite(values, model, epoch, lr)
             good.save()
 
             metrics: dict[str, float] = {}
@@ -378,25 +381,29 @@ class Trainer:
     def _weights(self) -> dict[str, Tensor]:
         return {key: x.detach().cpu().clone() for key, x in self.backbone.state_dict().items()}
 
-    def _check_finite(self, losses: Tensor, epoch: int, lr: float) -> None:
-        bad = ~losses.isfinite()
-        if not bad.any():
+    def _check_finite(self, losses: Tensor, model: nn.Module, epoch: int, lr: float) -> None:
+        """Raise if a loss of the epoch, or a weight at its end, is not finite."""
+        bad = (~losses.isfinite()).nonzero()
+        broken = [name for name, p in model.named_parameters() if not p.isfinite().all()]
+        if not len(bad) and not broken:
             return
-        step = int(bad.nonzero()[0]) + 1
-        broken = [n for n, p in self.backbone.named_parameters() if not p.isfinite().all()]
-        if step == 1 and epoch == 1:
+        step = int(bad[0]) + 1 if len(bad) else losses.numel()
+        what = f"loss became {losses[step - 1].item()}" if len(bad) else "weights became non-finite"
+        if len(bad) and step == 1 and epoch == 1:
             cause = "the loss is not finite on the first batch: check its arguments"
         elif broken:
+            # A model is [backbone, loss]: "0.user_embedding" is the backbone's.
+            names = ", ".join(name.partition(".")[2] for name in broken)
             cause = (
-                f"the weights ({', '.join(broken)}) had left the finite range, most likely because "
-                f"the learning rate ({self.lr:g}) is too high"
+                f"the weights ({names}) left the finite range, most likely because the learning "
+                f"rate ({self.lr:g}) is too high"
             )
         else:
             cause = "the loss overflowed on finite weights: check its arguments"
         raise NonFiniteLossError(
-            f"The loss became {losses[step - 1].item()} at epoch {epoch}, step {step} of "
-            f"{losses.numel()} (learning rate {lr:g}): {cause}. Try a smaller 'lr', 'grad_clip', "
-            f"or a larger temperature; loss: {self.loss}. The last good weights are kept."
+            f"The {what} at epoch {epoch}, step {step} of {losses.numel()} (learning rate {lr:g}): "
+            f"{cause}. Try a smaller 'lr', 'grad_clip', or a larger temperature; loss: "
+            f"{self.loss}. The last good weights are kept."
         )
 
 
@@ -434,6 +441,17 @@ def peak_memory_mib(device: torch.device) -> float:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _check_device(name: str | torch.device) -> torch.device:
+    """The device, if a number can be put there and read back."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"'device' cannot be '{name}' here: {reason}") from error
+    return device
 
 
 def _in_range(

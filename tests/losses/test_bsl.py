@@ -6,6 +6,7 @@ import torch
 from pyg_bsl.losses import BSL, SL
 from tests.losses import plain
 from tests.losses.plain import assert_equals_plain, batch, differences
+from tests.ops.cases import assert_same, lazy_scores, per_row
 
 USERS = torch.tensor([9, 2, 9, 9])
 
@@ -70,6 +71,14 @@ def test_pooling_takes_users_apart() -> None:
     pos, neg, _ = batch(0)
     loss = BSL(0.3, 0.1)
     assert not torch.allclose(loss(pos, neg, users=USERS), loss(pos, neg))
+
+
+def test_pooled_over_lazy_scores_equals_dense() -> None:
+    scores = lazy_scores(0, "ragged", "ragged")
+    assert scores.rows is not None
+    pos, users = per_row(scores, 0), scores.rows.row // 2
+    loss = BSL(0.3, 0.1)
+    assert_same(lambda s: loss(pos, s, users=users, reduction="none"), scores, [pos])
 
 
 def test_paper_form_is_tau1_times_the_default() -> None:

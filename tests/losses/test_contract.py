@@ -368,6 +368,21 @@ def test_lazy_scores_make_no_matrix_of_all_scores(
     assert largest.numel <= 20_000 == num_users * num_items / 10
 
 
+@EVERY_CASE
+def test_work_does_not_grow_with_the_positives_of_a_user_where_the_loss_says_so(
+    name: str, args: dict[str, Any]
+) -> None:
+    loss = LOSSES[name](**args)
+    work = []
+    for positives in (1, 10):
+        rows = ragged([[0] * positives] * 5)
+        scores = replace(lazy_scores(0, num_queries=5, num_keys=1000), rows=rows)
+        with LargestTensor() as made:
+            loss(per_row(scores, 0), scores).backward()
+        work.append(made.work)
+    assert loss.per_user == (work[1] < 2 * work[0])
+
+
 # Errors
 
 

@@ -174,11 +174,11 @@ class NoReadBack(TorchDispatchMode):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Records the most elements of any tensor that is made."""
+    """Records the most elements of any tensor that is made, and the elements of all of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.numel = 0
+        self.numel = self.work = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -189,6 +189,7 @@ class LargestTensor(TorchDispatchMode):
                 # What is held in memory: an expanded view is small.
                 held = x.untyped_storage().nbytes() // x.element_size()
                 self.numel = max(self.numel, min(held, x.numel()))
+                self.work += x.numel()
         return out
 
 

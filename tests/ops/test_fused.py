@@ -22,7 +22,7 @@ from tests.ops.cases import (
 )
 
 TAUS = [0.005, 1 / 60, 0.1, 2.0]
-POWERS = [1.0, 2.0, 10.0, 20.0, 32.0]
+POWERS = [1.0, 2.0, 10.0, 20.0, 40.0]
 
 
 def cosines(values: list[float], dtype: torch.dtype = torch.float32) -> LazyScores:
@@ -194,7 +194,7 @@ def test_power_where_every_relu_is_dead_is_finite_without_gradient(power, dtype)
 @pytest.mark.parametrize(
     ("pos", "values"),
     [
-        (1.0, [-1.0, -0.99, -0.995]),  # (1 + d)^32 down to 1e-83: far below float32
+        (1.0, [-1.0, -0.99, -0.995]),  # (1 + d)^40 down to 1e-104: far below float32
         (0.999, [-0.999]),
         (1.0, [-1.0, 1.0]),
         (-1.0, [1.0, 1.0]),

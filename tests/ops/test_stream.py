@@ -103,6 +103,13 @@ def test_log_mean_exp_of_huge_exponents_stays_exact() -> None:
     assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), [scores.query]))
 
 
+@pytest.mark.usefixtures("tiny_tiles")
+def test_a_first_tile_with_nothing_kept_does_not_hide_very_low_scores() -> None:
+    scores = LazyScores(torch.ones(2, 1), -torch.ones(20, 1), drop=ragged([list(range(15)), []]))
+    out = stream(scores, lambda s: 1e4 * s, (), log=True)
+    assert out.tolist() == [-1e4, -1e4]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_reduced_in_float32(dtype: torch.dtype) -> None:
     scores = lazy_scores(0, "ragged", "ragged", True, dtype=torch.float32)

@@ -1,0 +1,616 @@
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pyg_bsl.evaluation import PROTOCOLS, evaluate, recommend
+from pyg_bsl.losses import BPR, BSL, LOSSES, PSL, SL
+from pyg_bsl.nn import BACKBONES, MF, NGCF, LightGCN, Popularity
+from pyg_bsl.sampling import SAMPLERS, AllItems, BatchLoader, InBatch, Shared, Uniform
+from pyg_bsl.training import Callback, NonFiniteLossError, Trainer
+from pyg_bsl.types import UserItems
+from tests.planted import NUM_ITEMS, NUM_USERS, cluster, planted
+from tests.training.parts import BestAt, Broken, Raises, Recorder, fit, new_mf, new_trainer
+
+
+def assert_same_weights(one, two):
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def first_batch(by="user", size=6):
+    return next(BatchLoader(planted().train, size, by).epoch(torch.Generator().manual_seed(0)))
+
+
+# What training does
+
+
+def test_a_trained_model_ranks_the_items_of_a_users_cluster_first():
+    trainer = new_trainer()
+    result = fit(trainer, 10)
+    emb = trainer.backbone.eval()(planted())
+    items, _ = recommend(emb, planted(), range(NUM_USERS), k=4)
+    for user, own in enumerate(items.tolist()):
+        # 10 items of the cluster, of which 5 train and 1 validates
+        assert {cluster(item) for item in own} == {cluster(user)}
+    assert result.status == "finished" and result.metrics["test"]["recall@5"] == 1
+
+
+def test_losses_fall_and_records_are_complete():
+    result = fit(new_trainer(), 5)
+    assert [record.epoch for record in result.history] == [1, 2, 3, 4, 5]
+    assert result.history[-1].loss < result.history[0].loss
+    assert all(record.seconds > 0 and record.valid for record in result.history)
+    assert result.seconds["train"] == pytest.approx(sum(r.seconds for r in result.history))
+    assert result.seconds["total"] >= result.seconds["train"] + result.seconds["evaluate"]
+    assert result.epochs_run == result.epochs == 5
+    assert (result.num_users, result.num_items, result.num_train) == (24, 20, 120)
+    assert result.data == {"name": "planted", "digest": planted().digest}
+    assert result.peak_memory_mib > 10
+    assert set(result.metrics) == {"valid", "test"}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values())
+def test_the_same_seed_gives_the_same_bits(sampler):
+    def run(seed):
+        torch.rand(seed + 1)  # what the global generator did before has no say
+        backbone = new_mf(dropout=0.2)
+        before = torch.get_rng_state()
+        result = fit(new_trainer(backbone, sampler=sampler(), seed=seed))
+        assert torch.equal(torch.get_rng_state(), before)
+        return result
+
+    one, two, other = run(0), run(0), run(1)
+    assert [r.loss for r in one.history] == [r.loss for r in two.history]
+    assert [r.valid for r in one.history] == [r.valid for r in two.history]
+    assert one.metrics == two.metrics and one.best_epoch == two.best_epoch
+    assert_same_weights(one.state_dict, two.state_dict)
+    assert [r.loss for r in one.history] != [r.loss for r in other.history]
+
+
+@pytest.mark.parametrize("backbone", [NGCF, LightGCN])
+def test_the_same_seed_gives_the_same_bits_over_a_graph(backbone):
+    def run():
+        torch.manual_seed(0)
+        return fit(new_trainer(backbone(NUM_USERS, NUM_ITEMS, embedding_dim=4)), 2)
+
+    one, two = run(), run()
+    assert one.metrics == two.metrics
+    assert_same_weights(one.state_dict, two.state_dict)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"unit_norm": True},
+        {"weight_decay": 0.5},
+        {"l2": 0.3},
+        {"grad_clip": 0.05},
+        {"schedule": "cosine"},
+        {"schedule": "constant"},
+        {"unit_norm": True, "weight_decay": 0.1, "l2": 0.1, "grad_clip": 0.1, "lr": 0.3},
+    ],
+    ids=str,
+)
+def test_steps_are_those_of_a_plain_loop(options):
+    """One batch an epoch, all items as negatives, written out in full."""
+    options = {"unit_norm": False, "lr": 0.05, "schedule": "linear"} | options
+    epochs, tau, graph = 4, 0.2, planted()
+    backbone = new_mf().double()
+    user, item = (x.detach().clone().requires_grad_() for x in backbone.tables())
+    trainer = new_trainer(
+        backbone, SL(tau), batch_size=NUM_USERS, sampler=AllItems(avoid_seen=False), **options
+    )
+    recorder = Recorder()
+    trainer.callbacks = (recorder,)
+    result = fit(trainer, epochs)
+
+    optimizer = torch.optim.Adam([user, item], weight_decay=options.get("weight_decay", 0))
+    u, i = graph.train.users, graph.train.items
+    for epoch in range(epochs):
+        done = epoch / epochs
+        factor = {
+            "linear": 1 - done,
+            "cosine": 0.5 + 0.5 * math.cos(math.pi * done),
+            "constant": 1,
+        }[options["schedule"]]
+        optimizer.param_groups[0]["lr"] = options["lr"] * factor
+        scores = F.cosine_similarity(user[:, None], item[None], dim=2)
+        loss = ((scores[u] / tau).exp().mean(1).log() - scores[u, i] / tau).mean()
+        loss = loss + options.get("l2", 0) * ((user[u] ** 2).sum() + (item[i] ** 2).sum()) / len(u)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = (user.grad.square().sum() + item.grad.square().sum()).sqrt()
+        if "grad_clip" in options:
+            assert norm > options["grad_clip"]
+            for table in (user, item):
+                table.grad *= options["grad_clip"] / (norm + 1e-6)
+        optimizer.step()
+        if options["unit_norm"]:
+            with torch.no_grad():
+                for table in (user, item):
+                    table /= table.norm(dim=1, keepdim=True)
+        record = result.history[epoch]
+        assert record.loss == pytest.approx(float(loss.detach()))
+        assert record.lr == pytest.approx(options["lr"] * factor)
+        for name, table in (("user_embedding", user), ("item_embedding", item)):
+            torch.testing.assert_close(recorder.weights[epoch][name], table.detach())
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_learning_rate_falls_step_by_step(schedule):
+    result = fit(new_trainer(schedule=schedule, lr=0.02), 3)  # three batches an epoch
+    last_steps = [2 / 9, 5 / 9, 8 / 9]
+    course = {
+        "linear": lambda x: 1 - x,
+        "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
+        "constant": lambda x: 1,
+    }[schedule]
+    assert [r.lr for r in result.history] == pytest.approx([0.02 * course(x) for x in last_steps])
+
+
+@pytest.mark.parametrize("sampler", [AllItems(), Shared(7), InBatch(), Uniform(3)], ids=str)
+def test_l2_is_the_mean_squared_norm_of_what_the_batch_touches(sampler):
+    batch = first_batch("pair")
+    negatives = sampler.sample(batch, planted().train, torch.Generator().manual_seed(0))
+    plain, with_l2 = (
+        new_trainer(sampler=sampler, l2=l2).step_loss(planted(), batch, negatives)
+        for l2 in (0.0, 0.5)
+    )
+    user, item = (x.detach() for x in new_mf().tables())
+    touched = [user[u] for u in batch.users] + [item[i] for i in batch.items]
+    if negatives.items is not None:
+        touched += [item[i] for i in negatives.items.view(-1)]
+    expected = 0.5 * sum(float(x.square().sum()) for x in touched) / batch.items.numel()
+    assert float((with_l2 - plain).detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_unit_norm_keeps_every_learned_vector_at_length_one():
+    recorder = Recorder()
+    fit(new_trainer(callbacks=[recorder], unit_norm=True), 2)
+    for weights in recorder.weights:
+        for table in weights.values():
+            torch.testing.assert_close(table.norm(dim=1), torch.ones(len(table)))
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_rows():
+    """Batches of 7, 7, 7 and 3 users have different numbers of rows."""
+    graph, loss = planted(), SL(tau=0.2)
+    rows = UserItems.from_pairs(
+        graph.train.users[:-4], graph.train.items[:-4], NUM_USERS, NUM_ITEMS
+    )
+    graph = replace(graph, train=rows)
+    backbone = new_mf()
+    trainer = new_trainer(backbone, loss, lr=1e-30, batch_size=7, unit_norm=False)
+    record = trainer.fit(graph, 1).history[0]
+    scores = F.cosine_similarity(
+        backbone.user_embedding[:, None], backbone.item_embedding[None], dim=2
+    ).detach()
+    negatives = scores.masked_fill(
+        rows.contains(torch.arange(NUM_USERS)[:, None], torch.arange(NUM_ITEMS)[None]), -math.inf
+    )
+    each = loss(scores[rows.users, rows.items], negatives[rows.users], reduction="none")
+    assert record.loss == pytest.approx(float(each.mean()), rel=1e-5)
+
+
+def test_positives_are_pooled_when_asked_for():
+    batch, loss = first_batch(), BSL(tau1=0.1, tau2=0.2)
+    negatives = AllItems().sample(batch, planted().train)
+    apart, pooled = (
+        new_trainer(loss=loss, pool_positives=pool).step_loss(planted(), batch, negatives)
+        for pool in (False, True)
+    )
+    user, item = new_mf().tables()
+    scores = F.cosine_similarity(user[:, None], item[None], dim=2)
+    seen = planted().train.contains(batch.users[:, None], torch.arange(NUM_ITEMS)[None])
+    pos, neg = scores[batch.users, batch.items], scores[batch.users].masked_fill(seen, -math.inf)
+    torch.testing.assert_close(apart, loss(pos, neg))
+    torch.testing.assert_close(pooled, loss(pos, neg, users=batch.users))
+    assert apart != pooled
+
+
+def test_a_term_of_the_backbones_own_is_added():
+    class WithTerm(MF):
+        def auxiliary_loss(self, emb, batch):
+            return emb.user.sum() * 0 + 2.5 + batch.items.numel()
+
+    batch = first_batch()
+    negatives = AllItems().sample(batch, planted().train)
+    torch.manual_seed(0)
+    other = WithTerm(NUM_USERS, NUM_ITEMS, embedding_dim=8)
+    plain, more = (
+        new_trainer(backbone).step_loss(planted(), batch, negatives) for backbone in (None, other)
+    )
+    torch.testing.assert_close(more, plain + 2.5 + batch.items.numel())
+
+
+def test_dropout_is_for_training_steps_alone():
+    modes = []
+
+    class Watched(MF):
+        def forward(self, graph):
+            modes.append(self.training)
+            return super().forward(graph)
+
+    result = fit(new_trainer(Watched(NUM_USERS, NUM_ITEMS, dropout=0.5)), 2)
+    assert modes == [True] * 3 + [False] + [True] * 3 + [False, False]
+    backbone = new_mf(embedding_dim=64, dropout=0.5)
+    backbone.load_state_dict(result.state_dict)
+    again = evaluate(backbone.eval()(planted()), planted(), k=5)
+    assert again == result.metrics["test"]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_bfloat16_runs_on_the_cpu(name):
+    torch.manual_seed(0)
+    for sampler in (AllItems(), Uniform(4)):
+        backbone = BACKBONES[name](NUM_USERS, NUM_ITEMS)
+        result = fit(new_trainer(backbone, sampler=sampler, precision="bfloat16"), 2)
+        assert all(math.isfinite(record.loss) for record in result.history)
+        assert all(x.dtype == torch.float32 for x in result.state_dict.values())
+
+
+def test_bfloat16_is_close_to_float32():
+    batch = first_batch("pair")
+    negatives = Uniform(4).sample(batch, planted().train, torch.Generator().manual_seed(0))
+    full, half = (
+        new_trainer(precision=precision).step_loss(planted(), batch, negatives)
+        for precision in ("float32", "bfloat16")
+    )
+    assert full != half
+    torch.testing.assert_close(full, half, rtol=0.02, atol=0.02)
+
+
+# What is left out, the trainer chooses
+
+
+def test_defaults_follow_the_parts():
+    trainer = Trainer(new_mf(), SL())
+    assert isinstance(trainer.sampler, AllItems) and trainer.batch_by == "user"
+    assert (trainer.similarity, trainer.rank_by) == ("cosine", "cosine")
+    assert trainer.unit_norm and trainer.lr == 0.1
+    assert trainer.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+    trainer = Trainer(new_mf(), PSL(activation="tanh"))
+    assert isinstance(trainer.sampler, Shared) and trainer.sampler.num_negatives == 1024
+
+    trainer = Trainer(new_mf(), BPR(), Uniform(2))
+    assert (trainer.similarity, trainer.rank_by, trainer.batch_by) == ("dot", "dot", "pair")
+    assert not trainer.unit_norm and trainer.lr == 0.01
+
+    trainer = Trainer(Popularity(NUM_USERS, NUM_ITEMS), SL())
+    assert (trainer.similarity, trainer.rank_by) == ("cosine", "dot")
+    assert Trainer(new_mf(), SL(), rank_by="dot").rank_by == "dot"
+    assert Trainer(new_mf(), SL(), Uniform(2), batch_by="user").batch_by == "user"
+
+
+def test_the_length_of_the_metric_is_among_the_lengths():
+    assert Trainer(new_mf(), SL(), k=(50, 5), metric="recall@10").k == (5, 10, 50)
+    assert Trainer(new_mf(), SL(), k=5).k == (5, 20)
+
+
+def test_the_configuration_is_plain_data_and_tells_all():
+    config = new_trainer(loss=PSL(tau=0.1), sampler=Uniform(3), patience=4).config()
+    assert json.loads(json.dumps(config)) == {
+        "backbone": {
+            "name": "MF",
+            "embedding_dim": 8,
+            "init": "xavier",
+            "init_std": 0.1,
+            "dropout": 0.0,
+        },
+        "loss": {"name": "PSL", "tau": 0.1, "activation": "relu"},
+        "sampler": {"name": "Uniform", "num_negatives": 3, "avoid_seen": True},
+        "trainer": {
+            "lr": 0.1,
+            "batch_size": 8,
+            "batch_by": "pair",
+            "schedule": "linear",
+            "weight_decay": 0.0,
+            "l2": 0.0,
+            "unit_norm": True,
+            "grad_clip": None,
+            "similarity": "cosine",
+            "rank_by": "cosine",
+            "pool_positives": False,
+            "precision": "float32",
+            "k": [5],
+            "metric": "ndcg@5",
+            "protocol": "holdout",
+            "eval_every": 1,
+            "patience": 4,
+        },
+    }
+
+
+# Which epoch is chosen
+
+
+def test_the_weights_of_the_best_epoch_are_left():
+    trainer = new_trainer(callbacks=[recorder := Recorder(), BestAt(3)], lr=BestAt.lr)
+    result = fit(trainer, 6)
+    values = [record.valid["ndcg@5"] for record in result.history]
+    assert result.best_epoch == 3 and values[2] == max(values) > values[0] > values[-1] == 0
+    assert [record.improved for record in result.history] == [True, False, True] + [False] * 3
+    assert result.metrics["valid"] == result.history[2].valid
+    assert_same_weights(dict(trainer.backbone.state_dict()), recorder.weights[2])
+    assert_same_weights(result.state_dict, recorder.weights[2])
+    emb = trainer.backbone.eval()(planted())
+    assert evaluate(emb, planted(), split="valid", k=5) == result.metrics["valid"]
+    assert evaluate(emb, planted(), split="test", k=5) == result.metrics["test"]
+
+
+def test_training_stops_after_patience_validations_without_improvement():
+    options = {"lr": BestAt.lr, "patience": 2}
+    result = fit(new_trainer(callbacks=[BestAt(3)], **options), 50)
+    assert (result.status, result.best_epoch, result.epochs_run) == ("stopped", 3, 5)
+    result = fit(new_trainer(callbacks=[BestAt(4)], eval_every=2, **options), 50)
+    assert (result.status, result.best_epoch, result.epochs_run) == ("stopped", 4, 8)
+
+
+def test_validation_comes_every_so_many_epochs_and_after_the_last():
+    result = fit(new_trainer(eval_every=3), 7)
+    assert [r.epoch for r in result.history if r.valid] == [3, 6, 7]
+
+
+def test_a_callback_can_stop_the_training():
+    class StopAt(Callback):
+        def on_epoch_end(self, trainer, record):
+            trainer.should_stop = record.epoch == 2
+
+    result = fit(new_trainer(callbacks=[StopAt()]), 9)
+    assert (result.status, result.epochs_run) == ("stopped", 2)
+    result = fit(new_trainer(callbacks=[StopAt()], eval_every=5), 9)  # before any validation
+    assert (result.status, result.epochs_run, result.best_epoch) == ("stopped", 2, 2)
+    assert set(result.metrics) == {"valid", "test"}
+
+
+def test_a_protocol_may_choose_on_the_test_set():
+    assert PROTOCOLS["bsl-released"].select_on == "test"
+    trainer = new_trainer(protocol="bsl-released", callbacks=[BestAt(2)], lr=BestAt.lr)
+    result = trainer.fit(replace(planted(), valid=None), 4)
+    assert result.protocol == "bsl-released" and result.best_epoch == 2
+    assert result.metrics["valid"] == result.metrics["test"] == result.history[1].valid
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_without_validation_data_the_last_epoch_stands(empty):
+    none = torch.tensor([], dtype=torch.long)
+    valid = UserItems.from_pairs(none, none, NUM_USERS, NUM_ITEMS) if empty else None
+    trainer = new_trainer(callbacks=[recorder := Recorder()])
+    result = trainer.fit(replace(planted(), valid=valid), 3)
+    assert result.best_epoch == 3 and set(result.metrics) == {"test"}
+    assert not any(record.valid or record.improved for record in result.history)
+    assert_same_weights(result.state_dict, recorder.weights[-1])
+
+
+def test_without_test_data_there_are_no_test_metrics():
+    assert set(new_trainer().fit(replace(planted(), test=None), 2).metrics) == {"valid"}
+
+
+def test_training_pairs_alone_are_enough():
+    result = new_trainer().fit(replace(planted(), valid=None, test=None), 2)
+    assert result.metrics == {} and result.status == "finished"
+
+
+def test_popularity_has_nothing_to_train():
+    trainer = new_trainer(Popularity(NUM_USERS, NUM_ITEMS), callbacks=[recorder := Recorder()])
+    result = fit(trainer)
+    assert recorder.calls == ["start", "end"]
+    assert (result.status, result.epochs_run, result.best_epoch) == ("finished", 0, 0)
+    assert set(result.metrics) == {"valid", "test"}
+    assert result.state_dict == {}
+
+
+def test_users_and_items_without_training_pairs_do_no_harm():
+    graph = planted()
+    keep = (graph.train.users != 3) & (graph.train.items != 4)
+    rows = UserItems.from_pairs(
+        graph.train.users[keep], graph.train.items[keep], NUM_USERS, NUM_ITEMS
+    )
+    for sampler in SAMPLERS.values():
+        result = new_trainer(sampler=sampler()).fit(replace(graph, train=rows), 2)
+        assert all(math.isfinite(record.loss) for record in result.history)
+
+
+def test_a_user_who_has_every_item_does_no_harm():
+    graph = planted()
+    users = torch.cat([graph.train.users[5:], torch.zeros(NUM_ITEMS, dtype=torch.long)])
+    items = torch.cat([graph.train.items[5:], torch.arange(NUM_ITEMS)])
+    rows = UserItems.from_pairs(users, items, NUM_USERS, NUM_ITEMS)
+    for sampler in SAMPLERS.values():
+        for loss in LOSSES.values():
+            trainer = new_trainer(loss=loss(), sampler=sampler())
+            result = trainer.fit(replace(graph, train=rows, valid=None, test=None), 1)
+            assert math.isfinite(result.history[0].loss)
+            assert all(x.isfinite().all() for x in result.state_dict.values())
+
+
+def test_fit_goes_on_from_the_weights_there_are():
+    trainer = new_trainer(lr=1e-3)
+    first, second = fit(trainer, 3), fit(trainer, 3)
+    assert second.history[0].loss < first.history[0].loss
+
+
+# When it goes wrong
+
+
+def test_a_loss_that_turns_nan_names_epoch_and_step_and_keeps_the_last_good_weights():
+    loss = Broken(at=5)  # three steps an epoch
+    trainer = new_trainer(loss=loss, callbacks=[recorder := Recorder()])
+    with pytest.raises(NonFiniteLossError) as caught:
+        fit(trainer)
+    message = str(caught.value)
+    assert "The loss became nan at epoch 2, step 2 of 3 (learning rate" in message
+    assert "left the finite range" in message and "Try a smaller 'lr'" in message
+    assert str(loss) in message
+    assert recorder.calls == ["start", "epoch 1", "error"]
+    assert recorder.error is caught.value
+    assert recorder.result.status == "failed" and recorder.result.epochs_run == 1
+    assert_same_weights(dict(trainer.backbone.state_dict()), recorder.weights[0])
+    assert_same_weights(recorder.result.state_dict, recorder.weights[0])
+    json.loads(recorder.result.to_json())
+
+
+def test_the_best_weights_are_kept_when_there_was_a_validation():
+    callbacks = [recorder := Recorder(), BestAt(2)]
+    trainer = new_trainer(loss=Broken(at=13), lr=BestAt.lr, callbacks=callbacks)
+    with pytest.raises(NonFiniteLossError, match="at epoch 5, step 1 of 3"):
+        fit(trainer, 6)
+    assert recorder.result.best_epoch == 2
+    assert_same_weights(recorder.result.state_dict, recorder.weights[1])
+
+
+def test_a_learning_rate_that_is_too_high_is_named():
+    start = new_mf().state_dict()
+    trainer = new_trainer(lr=1e38, unit_norm=False, eval_every=100, similarity="dot")
+    with pytest.raises(NonFiniteLossError) as caught:
+        fit(trainer)
+    assert "the weights (user_embedding, item_embedding) left the finite range" in str(caught.value)
+    assert "the learning rate (1e+38) is too high" in str(caught.value)
+    assert_same_weights(dict(trainer.backbone.state_dict()), dict(start))
+
+
+def test_a_loss_that_is_nan_at_once_is_blamed_on_its_arguments():
+    with pytest.raises(
+        NonFiniteLossError, match=r"epoch 1, step 1 of 3 .* first batch: check its arguments"
+    ):
+        fit(new_trainer(loss=Broken(at=1)))
+
+
+def test_weights_that_break_in_the_last_step_of_an_epoch_are_not_kept():
+    """All losses of the epoch are finite; the weights after it are not."""
+    trainer = new_trainer(loss=Broken(at=6, gradient=True), callbacks=[recorder := Recorder()])
+    with pytest.raises(NonFiniteLossError, match="weights became non-finite at epoch 2, step 3"):
+        fit(trainer)
+    assert recorder.calls == ["start", "epoch 1", "error"]
+    assert all(x.isfinite().all() for x in trainer.backbone.state_dict().values())
+    assert_same_weights(dict(trainer.backbone.state_dict()), recorder.weights[0])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("disk"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(143), "interrupted"),
+    ],
+)
+def test_an_error_or_interrupt_in_an_epoch_reaches_every_callback(error, status):
+    before, after = Recorder(), Recorder()
+    trainer = new_trainer(callbacks=[before, Raises("on_epoch_end", error), after])
+    with pytest.raises(type(error)) as caught:
+        fit(trainer)
+    assert caught.value is error
+    assert before.calls == ["start", "epoch 1", "epoch 2", "error"]
+    assert after.calls == ["start", "epoch 1", "error"]
+    for recorder in (before, after):
+        assert recorder.error is error
+        assert recorder.result.status == status and recorder.result.epochs_run == 2
+    best = before.result.best_epoch
+    assert_same_weights(before.result.state_dict, before.weights[best - 1])
+    assert_same_weights(dict(trainer.backbone.state_dict()), before.weights[best - 1])
+
+
+def test_an_error_before_the_first_step_reaches_those_who_were_told_of_the_start():
+    before, after = Recorder(), Recorder()
+    with pytest.raises(OSError):
+        fit(new_trainer(callbacks=[before, Raises("on_fit_start", OSError("full")), after]))
+    assert before.calls == ["start", "error"] and after.calls == []
+    assert before.result.status == "failed"
+
+
+def test_an_interrupt_in_the_middle_of_a_step_leaves_good_weights():
+    class Interrupting(SL):
+        steps = 0
+
+        def rows(self, pos, neg, users):
+            self.steps += 1
+            if self.steps == 5:
+                raise KeyboardInterrupt
+            return super().rows(pos, neg, users)
+
+    trainer = new_trainer(loss=Interrupting(), callbacks=[recorder := Recorder()])
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer)
+    assert recorder.calls == ["start", "epoch 1", "error"]
+    assert_same_weights(recorder.result.state_dict, recorder.weights[0])
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lr": 0}, r"'lr' must be above 0 and finite \(got 0\)"),
+        ({"lr": math.nan}, r"'lr' must be above 0 and finite \(got nan\)"),
+        ({"lr": math.inf}, r"'lr' must be above 0 and finite \(got inf\)"),
+        ({"batch_size": 0}, r"'batch_size' must be a whole number of at least 1 \(got 0\)"),
+        ({"batch_size": 2.5}, r"'batch_size' must be a whole number of at least 1 \(got 2.5\)"),
+        ({"batch_by": "users"}, "Unknown batch_by 'users'; did you mean 'user'?"),
+        ({"schedule": "cosin"}, "Unknown schedule 'cosin'; did you mean 'cosine'?"),
+        ({"weight_decay": -1}, r"'weight_decay' must be at least 0 and finite \(got -1\)"),
+        ({"l2": -0.1}, r"'l2' must be at least 0 and finite \(got -0.1\)"),
+        ({"grad_clip": 0}, r"'grad_clip' must be above 0 and finite \(got 0\)"),
+        ({"similarity": "cos"}, "Unknown similarity 'cos'; did you mean 'cosine'?"),
+        ({"rank_by": "inner"}, "Unknown similarity 'inner'.* Choices: cosine, dot"),
+        ({"precision": "float16"}, "Unknown precision 'float16'; did you mean 'bfloat16'?"),
+        ({"k": 0}, r"'k' must be a whole number of at least 1 \(got 0\)"),
+        ({"k": (5, -1)}, r"'k' must be a whole number of at least 1 \(got -1\)"),
+        ({"metric": "ndcg"}, "A metric is written 'name@K'"),
+        ({"metric": "ndgc@5"}, "Unknown metric 'ndgc'; did you mean 'ndcg'?"),
+        ({"protocol": "hold-out"}, "Unknown protocol 'hold-out'; did you mean 'holdout'?"),
+        ({"eval_every": 0}, r"'eval_every' must be a whole number of at least 1 \(got 0\)"),
+        ({"patience": 0}, r"'patience' must be a whole number of at least 1 \(got 0\)"),
+        ({"seed": -1}, r"'seed' must be at least 0 and below 2\*\*63 \(got -1\)"),
+        ({"seed": 2**63}, r"'seed' must be at least 0 and below 2\*\*63"),
+        ({"device": "gpu"}, "'device' cannot be 'gpu' here: .*gpu"),
+        ({"device": "meta"}, "'device' cannot be 'meta' here: Cannot copy out of meta tensor"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_told_at_once(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Trainer(new_mf(), SL(), **wrong)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_told_at_once():
+    with pytest.raises(ValueError, match=r"'device' cannot be 'cuda' here: "):
+        Trainer(new_mf(), SL(), device="cuda")
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5])
+def test_a_wrong_number_of_epochs_is_an_error(epochs):
+    with pytest.raises(ValueError, match="'epochs' must be a whole number of at least 1"):
+        fit(new_trainer(), epochs)
+
+
+def test_data_that_do_not_fit_are_told_before_anything_starts():
+    recorder = Recorder()
+    with pytest.raises(ValueError, match="has 24 users and 21 items, but 'planted' has 24 and 20"):
+        fit(new_trainer(MF(24, 21), callbacks=[recorder]))
+    with pytest.raises(ValueError, match="'patience' needs validation data"):
+        new_trainer(patience=2, callbacks=[recorder]).fit(replace(planted(), valid=None), 2)
+    assert recorder.calls == []
+
+
+def test_no_training_pairs_is_an_error():
+    none = torch.tensor([], dtype=torch.long)
+    empty = UserItems.from_pairs(none, none, NUM_USERS, NUM_ITEMS)
+    with pytest.raises(ValueError, match="the data has no training pairs"):
+        new_trainer().fit(replace(planted(), train=empty, valid=None, test=None), 1)
+
+
+def test_memory_is_that_of_the_gpu_where_there_is_one(monkeypatch):
+    from pyg_bsl.training.trainer import peak_memory_mib
+
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    assert peak_memory_mib(SimpleNamespace(type="cuda")) == 3
+    assert peak_memory_mib(torch.device("cpu")) > 10
