@@ -73,4 +73,4 @@ table.add_column("recommended")
 for left, right in zip(liked.tolist(), items[0].tolist(), strict=False):
     table.add_row(titles[left], titles[right])
 console.print(table)
-print(f"\nAll runs, with their curves, in the browser:\n  {ui_command()}")
+print(f"\nAll runs, with curves, in the browser under 'Model training':\n  {ui_command()}")

@@ -124,10 +124,11 @@ def evaluate(argv: list[str]) -> int:
         run["config"]["root"] = root
     experiment = Experiment.from_config(run["config"])
     graph = experiment.load()
-    if graph.digest != run["data"]["digest"]:
+    digest = run["data"].get("digest")
+    if graph.digest != digest:
         raise ValueError(
             f"The data are not those of the run '{folder}': their digest is {graph.digest}, "
-            f"the run's {run['data']['digest']}"
+            f"the run's {digest}"
         )
     trainer = experiment.build(graph)
     try:
@@ -297,11 +298,12 @@ def _read_config(file: str) -> dict[str, Any]:
     try:
         text = path.read_text()
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # not JSON or TOML, or not even text
         raise ValueError(f"The configuration file '{file}' cannot be read: {error}") from error
-    if not isinstance(content, dict):
+    settings = content.get("config", content) if isinstance(content, dict) else None
+    if not isinstance(settings, dict):
         raise ValueError(f"The configuration file '{file}' must hold one table of settings")
-    return content.get("config", content)
+    return settings
 
 
 def _fresh_folder(experiment: Experiment) -> Path:

@@ -180,12 +180,12 @@ class Experiment:
         Raises:
             ValueError: If the configuration has an unknown entry.
         """
-        known = {"dataset", "data", "root", "files", "epochs", "seed", "trainer", *PARTS}
+        known = sorted(("dataset", "data", "root", "files", "epochs", "seed", "trainer", *PARTS))
         for key in config:
             if key not in known:
                 raise ValueError(
                     f"Unknown entry '{key}' in the configuration"
-                    f"{suggest(key, dict.fromkeys(known))} Choices: {', '.join(sorted(known))}"
+                    f"{suggest(key, dict.fromkeys(known))} Choices: {', '.join(known)}"
                 )
         args = {key: config[key] for key in config if key not in ("files", "trainer", *PARTS)}
         for part in PARTS:
@@ -199,19 +199,22 @@ class Experiment:
 
 
 def table_of(config: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """What a configuration says of a part: its arguments and maybe its name.
+    """The table under ``key``, empty if there is none.
 
     A part without arguments may stand there as a bare name.
 
     Raises:
-        ValueError: If it is neither a name nor a table.
+        ValueError: If it is no table.
     """
     entry = config.get(key)
-    entry = {} if entry is None else {"name": entry} if isinstance(entry, str) else entry
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("name", ""), str):
-        raise ValueError(
-            f"'{key}' in the configuration must be a name or a table (got {config[key]!r})"
-        )
+    is_part = key in PARTS
+    if entry is None:
+        return {}
+    if is_part and isinstance(entry, str):
+        return {"name": entry}
+    if not isinstance(entry, Mapping) or (is_part and not isinstance(entry.get("name", ""), str)):
+        allowed = "a name, or a table with or without a name" if is_part else "a table"
+        raise ValueError(f"'{key}' in the configuration must be {allowed} (got {entry!r})")
     return dict(entry)
 
 
@@ -226,12 +229,12 @@ def check_arguments(kind: str, part: Callable[..., Any], args: Mapping[str, Any]
     Raises:
         ValueError: If the part takes no argument of that name, or none of that type.
     """
-    have = {
-        name: parameter
+    have = dict.fromkeys(
+        name
         for name, parameter in inspect.signature(part).parameters.items()
         if name not in NOT_ASKED.get(kind, ())
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
+    )
     hints = typing.get_type_hints(part.__init__ if inspect.isclass(part) else part)
     for name, value in args.items():
         if name not in have:
@@ -240,7 +243,8 @@ def check_arguments(kind: str, part: Callable[..., Any], args: Mapping[str, Any]
                 f"Choices: {', '.join(have) or 'none'}"
             )
         if not _fits(value, hints[name]):
-            raise ValueError(f"'{name}' must be {have[name].annotation} (got {value!r})")
+            wanted = inspect.formatannotation(hints[name]).replace("collections.abc.", "")
+            raise ValueError(f"'{name}' must be {wanted} (got {value!r})")
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -165,7 +165,7 @@ def test_the_trainer_and_the_tracker_work_together(store, tmp_path):
     mlflow_run = read(tracker)
     assert mlflow_run.info.status == "FINISHED"
     assert mlflow_run.info.run_name == "MF SL tau=0.2 seed=0"
-    params = {"loss.tau": "0.2", "backbone": "MF", "trainer.batch_size": "1024", "dataset": "tiny"}
+    params = {"loss.tau": "0.2", "backbone": "MF", "trainer.lr": "0.1", "dataset": "tiny"}
     assert params.items() <= mlflow_run.data.params.items()
     assert points(tracker, "train/loss") == [(r.epoch, r.loss) for r in result.history]
     validated = [r for r in result.history if r.valid]

@@ -1,4 +1,5 @@
 from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def of(sets: list[set[int]], num_items: int = CATALOGUE) -> UserItems:
 
 def sets_of(rows: UserItems) -> list[list[int]]:
     ptr = rows.ptr.tolist()
-    return [rows.items[a:b].tolist() for a, b in zip(ptr, ptr[1:], strict=False)]
+    return [rows.items[a:b].tolist() for a, b in pairwise(ptr)]
 
 
 EVERY_SEED = pytest.mark.parametrize("seed", range(5))

@@ -12,18 +12,12 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_bsl.data.errors import DataError
-from pyg_bsl.data.hetero import RATES
+from pyg_bsl.data.hetero import PAIR_KEYS, RATES
 from pyg_bsl.types import BipartiteGraph, UserItems
 
 log = logging.getLogger("pyg_bsl")
 
 Layout = Literal["csr", "sparse_tensor"]
-
-_KEYS = {
-    "train": "edge_index",
-    "valid": "valid_edge_label_index",
-    "test": "edge_label_index",
-}
 
 
 def build_graph(data: HeteroData, layout: Layout = "csr") -> BipartiteGraph:
@@ -65,7 +59,7 @@ def build_graph(data: HeteroData, layout: Layout = "csr") -> BipartiteGraph:
             )
     rows = {
         split: _rows(data, key, f"the {split} pairs ('{key}') of '{name}'")
-        for split, key in _KEYS.items()
+        for split, key in PAIR_KEYS.items()
         if key in data[RATES]
     }
     if "train" not in rows or rows["train"].num_pairs == 0:
@@ -164,7 +158,7 @@ def _adjacency(train: UserItems, layout: Layout) -> Tensor:
 def _digest(rows: dict[str, UserItems]) -> str:
     """Digest of the sizes and the sorted pairs of all splits."""
     sha256 = hashlib.sha256(repr((rows["train"].num_users, rows["train"].num_items)).encode())
-    for split in _KEYS:
+    for split in PAIR_KEYS:
         if split in rows:
             sha256.update(f"{split} {rows[split].num_pairs} ".encode())
             sha256.update(rows[split].keys.cpu().numpy().astype("<i8").tobytes())

@@ -9,6 +9,12 @@ from torch_geometric.data import HeteroData
 
 RATES = ("user", "rates", "item")
 RATED_BY = ("item", "rated_by", "user")
+PAIR_KEYS = {
+    "train": "edge_index",
+    "valid": "valid_edge_label_index",
+    "test": "edge_label_index",
+}
+"""Where the pairs of each split are kept on the edge type ``RATES``."""
 
 
 def make_hetero(

@@ -147,6 +147,34 @@ class _LogMeanExp(torch.autograd.Function):
         return None, None, *torch.autograd.grad(out, (q, k), grad)
 
 
+def _few_rows(x: Tensor) -> list[slice]:
+    """Rows of a tile a few at a time, so that many passes over them stay in the nearest cache."""
+    few = max(1, tile_size(x.device) // (4 * x.size(1)))
+    return [slice(r, r + few) for r in range(0, x.size(0), few)]
+
+
+def _power_sums(x: Tensor, m: int, raised: Tensor) -> Tensor:
+    """Sums over each row of ``x`` to the powers 1 to ``m``, ``[R, m]``; ``raised`` is scratch."""
+    sums = x.new_empty(x.size(0), m)
+    for rows in _few_rows(x):
+        power = x[rows]
+        for k in range(m):
+            if k > 0:
+                power = torch.mul(power, x[rows], out=raised[rows])
+            torch.sum(power, 1, out=sums[rows, k])
+    return sums
+
+
+def _polynomial(coefficient: Tensor, x: Tensor, out: Tensor) -> None:
+    """``out = c_0 + c_1 x + c_2 x^2 + ...`` with coefficients ``[R, m]`` of each row (Horner)."""
+    m = coefficient.size(1)
+    for rows in _few_rows(x):
+        c = coefficient[rows, :, None]  # [r, m, 1]
+        value = out[rows].copy_(c[:, m - 1].expand_as(out[rows]))
+        for k in range(m - 2, -1, -1):
+            torch.addcmul(c[:, k], value, x[rows], out=value)
+
+
 class _LogMeanPower(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -169,18 +197,12 @@ class _LogMeanPower(torch.autograd.Function):
         def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
             b = slice(bounds[part.start], bounds[part.stop])
             local = row[b] - part.start
-            everywhere = part.start, part.stop, 0, key.size(0)
             tile += 0.5
             tile.clamp_min_(0)  # dropped scores, -inf so far, give nothing to the sums
             top = tile.amax(1, keepdim=True).clamp_min_(tiny)
             tile /= top
-            sums = tile.new_empty(tile.size(0), m + 1)
-            sums[:, 0] = count[part]
-            sums[:, 1] = tile.sum(1)
-            raised = tiles.like(tile).copy_(tile)
-            for k in range(2, m + 1):
-                raised *= tile
-                sums[:, k] = raised.sum(1)
+            raised = tiles.like(tile)
+            sums = torch.cat([count[part, None], _power_sums(tile, m, raised)], dim=1)
             spread = sums[local]  # [b, m + 1]
             whole = least[b] + top[local]  # [b, 1]
             up, down = (top[local] / whole) ** powers, (least[b] / whole) ** powers.flip(0)
@@ -192,11 +214,8 @@ class _LogMeanPower(torch.autograd.Function):
             slope[b] = (slopes * spread[:, :m]).sum(1)
             # d/dx_j of the sum of this query's rows is a polynomial in x_j: Horner.
             coefficient = tile.new_zeros(tile.size(0), m).index_add_(0, local, slopes)
-            raised.copy_(coefficient[:, m - 1, None].expand_as(raised))
-            for k in range(m - 2, -1, -1):
-                raised *= tile
-                raised += coefficient[:, k, None]
-            tiles.fill(raised, *everywhere, 0.0)
+            _polynomial(coefficient, tile, raised)
+            tiles.fill(raised, part.start, part.stop, 0, key.size(0), 0.0)
             torch.mm(raised, key, out=grad_query[part])
             grad_key.addmm_(raised.t(), scores.query[part])
 

@@ -110,7 +110,8 @@ def load_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         result = json.loads((folder / RESULT).read_text())
     except ValueError as error:  # no JSON, or no text at all
         raise ValueError(f"'{folder / RESULT}' is not valid JSON: {error}") from error
-    if not isinstance(result, dict) or not {"config", "data", "metrics"} <= result.keys():
+    parts = [result.get(key) for key in ("config", "data")] if isinstance(result, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
         raise ValueError(f"'{folder / RESULT}' is not the result of a training run")
     try:
         return result, load_file(folder / WEIGHTS)

@@ -186,12 +186,12 @@ def test_duplicates_are_dropped_and_counted(root, up, caplog):
         ("", r"raw/train.txt: the file has no pairs"),
         ("\n \n", r"raw/train.txt: the file has no pairs"),
         ("0\n1\n", r"raw/train.txt: the file has no pairs"),
-        ("0 1\n1 B00X\n", r"raw/train.txt, line 2: non-integer id 'B00X'"),
-        ("0 1\n\n1 2.5 7\n", r"raw/train.txt, line 3: non-integer id '2.5'"),
-        ("0 1\n1 2 -3 4", r"raw/train.txt, line 2: negative id '-3'"),
-        ("0 1\n1 99999999999999999999", r"raw/train.txt, line 2: an id must have at most"),
-        ("0 1,2", r"raw/train.txt, line 1: non-integer id '1,2'"),
-        ("0 \xe9", r"raw/train.txt, line 1: non-integer id"),
+        ("0 1\n1 B00X\n", r"raw/train.txt, line 2: ids must be integers from 0 \(got 'B00X'\)"),
+        ("0 1\n\n1 2.5 7\n", r"raw/train.txt, line 3: ids must be integers from 0 \(got '2.5'\)"),
+        ("0 1\n1 2 -3 4", r"raw/train.txt, line 2: ids must be integers from 0 \(got '-3'\)"),
+        ("0 1\n1 99999999999999999999", r"raw/train.txt, line 2: .*9'\), of at most 18 digits"),
+        ("0 1,2", r"raw/train.txt, line 1: ids must be integers from 0 \(got '1,2'\)"),
+        ("0 \xe9", r"raw/train.txt, line 1: ids must be integers from 0"),
     ],
 )
 def test_a_bad_adjacency_list_is_refused_with_its_line(root, up, text, message):
@@ -203,7 +203,10 @@ def test_a_bad_adjacency_list_is_refused_with_its_line(root, up, text, message):
 
 def test_a_bad_list_in_an_archive_is_refused_with_its_line(root, up):
     write_tar(up / "small.tar.gz", {"d/train.txt": adjacency(TRAIN), "d/test.txt": "0 1\n1 x\n"})
-    with pytest.raises(DataError, match=r"small\.tar\.gz/test\.txt, line 2: non-integer id 'x'"):
+    with pytest.raises(
+        DataError,
+        match=r"small\.tar\.gz/test\.txt, line 2: ids must be integers from 0 \(got 'x'\)",
+    ):
         BenchmarkDataset(root, "tar")
 
 
@@ -216,8 +219,14 @@ def test_a_bad_list_in_an_archive_is_refused_with_its_line(root, up):
         ({"train_tsv": table(TRAIN) + "2\n"}, r"train\.tsv, line 10: a line must be .*'2'"),
         ({"train_tsv": table([]) + "0\n1\n"}, r"train\.tsv, line 2: a line must be .*'0'"),
         ({"train_tsv": table([]) + "0 1 2 3\n"}, r"train\.tsv, line 2: a line must .*'0 1 2 3'"),
-        ({"train_tsv": table(TRAIN) + "x\t2\n"}, r"train\.tsv, line 10: non-integer id 'x'"),
-        ({"train_tsv": table(TRAIN) + "2\t-1\n"}, r"train\.tsv, line 10: negative id '-1'"),
+        (
+            {"train_tsv": table(TRAIN) + "x\t2\n"},
+            r"train\.tsv, line 10: ids must be integers from 0 \(got 'x'\)",
+        ),
+        (
+            {"train_tsv": table(TRAIN) + "2\t-1\n"},
+            r"train\.tsv, line 10: ids must be integers from 0 \(got '-1'\)",
+        ),
         ({"train_tsv": table([*TRAIN, (2, 5)])}, r"train\.tsv: the item 5 is not in item_list"),
         ({"user_list_tsv": None}, r"proc\.zip: the archive must have one 'user_list.tsv' \(got 0"),
         ({"extra/train_tsv": "again"}, r"the archive must have one 'train.tsv' \(got 2\)"),
@@ -236,6 +245,12 @@ def test_a_bad_member_is_refused_with_its_line(root, up, changed, message):
 def test_test_pairs_in_train_are_refused(root, up):
     (up / "test.txt").write_text(adjacency([*TEST[:-1], (1, 3)]))
     with pytest.raises(DataError, match=r"1 test pairs of 'text' are .* user 1, item 3"):
+        BenchmarkDataset(root, "text")
+
+
+def test_ids_too_large_for_keys_are_refused(root, up):
+    (up / "train.txt").write_text(adjacency(TRAIN) + "10000000000 10000000000\n")
+    with pytest.raises(DataError, match=r"'text' go up to user 10000000000 and item 10000000000"):
         BenchmarkDataset(root, "text")
 
 

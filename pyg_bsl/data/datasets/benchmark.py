@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import os
-import tarfile
-import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple, TypeVar
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_bsl.data.datasets.archives import read_tar, read_zip
 from pyg_bsl.data.datasets.published import PublishedDataset, Transform
 from pyg_bsl.data.download import check_file, fetch
 from pyg_bsl.data.errors import DataError
 from pyg_bsl.data.hetero import make_hetero
-from pyg_bsl.data.parse import Ids, parse_adjacency, parse_pairs, parse_raw_ids
+from pyg_bsl.data.integers import Ids
+from pyg_bsl.data.parse import parse_adjacency, parse_pairs, parse_raw_ids
 from pyg_bsl.data.table import DATASETS
 from pyg_bsl.names import pick
 
 log = logging.getLogger("pyg_bsl")
-
-T = TypeVar("T")
 
 
 class BenchmarkDataset(PublishedDataset):
@@ -77,6 +73,12 @@ class BenchmarkDataset(PublishedDataset):
             parsed = _read_ir_benchmark(self.raw_paths[0])
         else:
             parsed = _read_adjacency(self.raw_paths)
+        if parsed.num_users * parsed.num_items >= 2**63:  # then the keys of pairs would wrap
+            raise DataError(
+                f"The ids of '{self.row.name}' go up to user {parsed.num_users - 1} and item "
+                f"{parsed.num_items - 1}: the files are not the published ones; delete the 'raw' "
+                "folder of the data set and load again"
+            )
         train = _keys(parsed.train, parsed.num_items, f"{self.row.name}, train")
         test = _keys(parsed.test, parsed.num_items, f"{self.row.name}, test")
         both = np.intersect1d(train, test, assume_unique=True)
@@ -117,7 +119,7 @@ def _read_adjacency(paths: list[str]) -> _Parsed:
     """The two adjacency lists, on their own or in one tar archive."""
     names = ("train.txt", "test.txt")
     if len(paths) == 1:
-        texts = _read_tar(paths[0], names)
+        texts = read_tar(paths[0], names)
         places = [f"{paths[0]}/{name}" for name in names]
     else:
         texts = {name: Path(path).read_bytes() for name, path in zip(names, paths, strict=True)}
@@ -132,7 +134,7 @@ def _read_adjacency(paths: list[str]) -> _Parsed:
 def _read_ir_benchmark(path: str) -> _Parsed:
     """The members of the zip."""
     names = ("train.tsv", "test.tsv", "user_list.tsv", "item_list.tsv")
-    texts = _read_zip(path, names)
+    texts = read_zip(path, names)
     users = parse_raw_ids(
         texts["user_list.tsv"], f"{path}/user_list.tsv", ("user_orgid", "user_procid")
     )
@@ -150,43 +152,6 @@ def _read_ir_benchmark(path: str) -> _Parsed:
                 )
         parts.append(pairs)
     return _Parsed(parts[0], parts[1], len(users), len(items), users, items)
-
-
-def _read_zip(path: str, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Content of the members with these names; nothing is written to disk."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [(member.filename, member) for member in archive.infolist()]
-            chosen = _choose(members, names, path)
-            return {name: archive.read(member) for name, member in chosen.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(f"broken zip file ({error}): delete it and load again", path) from error
-
-
-def _read_tar(path: str, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Content of the members with these names; nothing is written to disk."""
-    texts = {}
-    try:
-        with tarfile.open(path) as archive:
-            members = [(member.name, member) for member in archive if member.isfile()]
-            for name, member in _choose(members, names, path).items():
-                opened = archive.extractfile(member)
-                assert opened is not None  # it is a regular file
-                texts[name] = opened.read()
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"broken tar file ({error}): delete it and load again", path) from error
-    return texts
-
-
-def _choose(members: list[tuple[str, T]], names: tuple[str, ...], path: str) -> dict[str, T]:
-    """The one member with each name, in whichever folder of the archive."""
-    chosen = {}
-    for name in names:
-        found = [member for place, member in members if PurePosixPath(place).name == name]
-        if len(found) != 1:
-            raise DataError(f"the archive must have one '{name}' (got {len(found)})", path)
-        chosen[name] = found[0]
-    return chosen
 
 
 def _keys(pairs: Ids, num_items: int, what: str) -> Ids:

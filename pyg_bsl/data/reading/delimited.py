@@ -7,14 +7,12 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from pyg_bsl.data.errors import DataError
+from pyg_bsl.data.reading.arrow import pairs_of
 from pyg_bsl.data.reading.columns import Columns
 from pyg_bsl.data.reading.folder import suffix
 from pyg_bsl.data.reading.pairs import Pairs
 from pyg_bsl.data.reading.text import NAMES, Header, Text
-from pyg_bsl.data.reading.values import BadValueError, ids, numbers, times
 
 log = logging.getLogger("pyg_bsl")
 
@@ -42,15 +40,8 @@ def read_delimited(text: Text, columns: Columns, header: Header) -> Pairs:
     if len(rows) == skip:
         raise DataError("the file is empty: it has a header and no pairs", text.path)
     table = _parse(text, len(first), skip, found)
-    try:
-        user, user_ids = ids(table[str(found["user"])], "user")
-        item, item_ids = ids(table[str(found["item"])], "item")
-        rating = numbers(table[str(found["rating"])], "rating") if "rating" in found else None
-        time = times(table[str(found["time"])]) if "time" in found else None
-    except BadValueError as bad:
-        raise DataError(str(bad), text.path, line_of(bad.row)) from None
-    row = np.arange(len(user))
-    return Pairs(text.path, user, item, user_ids, item_ids, row, line_of, rating=rating, time=time)
+    chosen = {role: table[str(at)] for role, at in found.items()}
+    return pairs_of(text.path, chosen, line_of)
 
 
 def _parse(text: Text, width: int, skip: int, found: dict[str, int]) -> Any:
@@ -65,8 +56,9 @@ def _parse(text: Text, width: int, skip: int, found: dict[str, int]) -> Any:
     try:
         table = csv.read_csv(
             pa.BufferReader(body.lstrip(b"\r\n")),
+            # No threads: one that still ends when Python exits aborts it (apache/arrow#43604).
             read_options=csv.ReadOptions(
-                column_names=[str(at) for at in range(width)], skip_rows=skip
+                column_names=[str(at) for at in range(width)], skip_rows=skip, use_threads=False
             ),
             parse_options=csv.ParseOptions(
                 delimiter=text.delimiter,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 
 from pyg_bsl.data.errors import DataError
+from pyg_bsl.data.integers import read_adjacency
 from pyg_bsl.data.reading.pairs import Pairs
 from pyg_bsl.data.reading.text import Text
-
-MAX_DIGITS = 18
 
 
 def look_like_lists(texts: list[Text]) -> bool:
@@ -44,30 +42,21 @@ def read_lists(text: Text, *, lonely: bool) -> Pairs:
     Raises:
         DataError: If an id is not an integer, a user has no items where one must, or none has.
     """
-    body = text.single_spaces()
-    lines = body.split(b"\n")
-    if re.search(rb"[^0-9 \n]|[0-9]{%d}" % (MAX_DIGITS + 1), body):
-        raise _not_integer(text.path, lines)
-    sizes = np.array([line.count(b" ") if line else -1 for line in lines])
-    if not lonely and (sizes == 0).any():
-        first = int((sizes == 0).argmax())
+    cure = "put it right; or if the file holds pairs of text ids, pass layout='pairs'"
+    lists = read_adjacency(text.single_spaces(), text.path, cure)
+    without = np.flatnonzero(lists.counts == 0)
+    if without.size and not lonely:
         raise DataError(
-            f"the user {lines[first].decode()} has no train items: give the user items, or leave "
+            f"the user {lists.users[without[0]]} has no train items: give the user items, or leave "
             "the line out",
             text.path,
-            first + 1,
+            int(lists.lines[without[0]]),
         )
-    if not (sizes > 0).any():
+    if lists.items.size == 0:
         raise DataError("the file is empty: it holds users without items", text.path)
-    at = np.flatnonzero(sizes >= 0)
-    sizes = sizes[at]
-    flat = np.fromstring(body.decode(), dtype=np.int64, sep=" ")
-    heads = np.cumsum(sizes + 1) - (sizes + 1)
-    is_item = np.ones(flat.size, dtype=bool)
-    is_item[heads] = False
-    user_ids, user = np.unique(flat[heads].repeat(sizes), return_inverse=True)
-    item_ids, item = np.unique(flat[is_item], return_inverse=True)
-    line = at.repeat(sizes) + 1
+    user_ids, user = np.unique(lists.users.repeat(lists.counts), return_inverse=True)
+    item_ids, item = np.unique(lists.items, return_inverse=True)
+    line = lists.lines.repeat(lists.counts)
     return Pairs(
         path=text.path,
         user=user,
@@ -76,20 +65,4 @@ def read_lists(text: Text, *, lonely: bool) -> Pairs:
         item_ids=[str(each) for each in item_ids],
         row=np.arange(user.size),
         line_of=lambda row: int(line[row]),
-    )
-
-
-def _not_integer(path: Path, lines: list[bytes]) -> DataError:
-    """The error that names the first id that is not an integer."""
-    at, field = next(
-        (at, field)
-        for at, line in enumerate(lines, 1)
-        for field in line.decode().split(" ")
-        if line and not re.fullmatch(f"[0-9]{{1,{MAX_DIGITS}}}", field)
-    )
-    return DataError(
-        f"the ids of adjacency lists must be integers from 0 (got {field!r}), with spaces between "
-        "them; if the file holds pairs of text ids, pass layout='pairs'",
-        path,
-        at,
     )

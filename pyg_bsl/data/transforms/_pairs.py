@@ -7,9 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_bsl.data.errors import DataError
-from pyg_bsl.data.hetero import RATED_BY, RATES, keep_train
-
-HELD_OUT = ("edge_label_index", "valid_edge_label_index")
+from pyg_bsl.data.hetero import PAIR_KEYS, RATED_BY, RATES, keep_train
 
 
 def require_unsplit(data: HeteroData, transform: str) -> None:
@@ -20,7 +18,7 @@ def require_unsplit(data: HeteroData, transform: str) -> None:
     """
     if data[RATES].edge_index.size(1) == 0:
         raise DataError(f"{transform} needs pairs, but the data set '{data.name}' has none")
-    for key in HELD_OUT:
+    for key in (PAIR_KEYS["test"], PAIR_KEYS["valid"]):
         if key in data[RATES]:
             raise DataError(
                 f"{transform} needs data that is not split yet, but it has '{key}': "
@@ -122,7 +120,7 @@ def drop_lonely_nodes(data: HeteroData) -> HeteroData:
             store[key] = value[kept] if isinstance(value, Tensor) else [value[i] for i in at]
         store.num_nodes = kept.numel()
         new_id.append(torch.where(keep, keep.cumsum(0) - 1, -1))
-    for key in ("edge_index", *HELD_OUT):
+    for key in PAIR_KEYS.values():
         if key in out[RATES]:
             users, items = out[RATES][key]
             pairs = torch.stack([new_id[0][users], new_id[1][items]])

@@ -1,0 +1,165 @@
+"""Any loss with any backbone and any sampler, by name."""
+
+import inspect
+import math
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from pyg_bsl.evaluation import evaluate
+from pyg_bsl.losses import LOSSES
+from pyg_bsl.nn import BACKBONES
+from pyg_bsl.sampling import SAMPLERS, BatchLoader
+from pyg_bsl.training import Trainer
+from pyg_bsl.training.trainer import describe
+from tests.ops.cases import NoReadBack
+from tests.planted import NUM_ITEMS, NUM_USERS, planted
+
+SMALL: dict[str, dict[str, Any]] = {
+    "MF": {"embedding_dim": 8},
+    "NGCF": {"embedding_dim": 8, "num_layers": 2},
+    "LightGCN": {"embedding_dim": 8, "num_layers": 2},
+    "Popularity": {},
+}
+# Temperatures for a graph in which half of a user's negatives are what it should be given.
+MILD: dict[str, dict[str, Any]] = {
+    "SL": {"tau": 0.5},
+    "BSL": {"tau1": 0.5, "tau2": 0.5},
+    "PSL": {"tau": 0.25},
+}
+ANY_WITH_ANY = pytest.mark.parametrize(
+    ("backbone", "loss", "sampler"), list(product(BACKBONES, LOSSES, SAMPLERS))
+)
+
+# A value unlike the default for every constructor argument of every part.
+OTHER: dict[str, Any] = {
+    "embedding_dim": 6,
+    "num_layers": 2,
+    "init": "normal",
+    "init_std": 0.3,
+    "dropout": 0.25,
+    "node_dropout": 0.15,
+    "tau": 0.3,
+    "tau1": 0.3,
+    "tau2": 0.4,
+    "weight": 1.7,
+    "include_positive": True,
+    "activation": "tanh",
+    "num_negatives": 5,
+    "avoid_seen": False,
+    "drop_hits": False,
+    "correct_popularity": True,
+}
+
+
+def new_trainer(backbone: str, loss: str, sampler: str, **args: Any) -> Trainer:
+    torch.manual_seed(0)
+    model = BACKBONES[backbone](NUM_USERS, NUM_ITEMS, **SMALL[backbone])
+    return Trainer(model, LOSSES[loss](**MILD.get(loss, {})), SAMPLERS[sampler](), **args)
+
+
+@ANY_WITH_ANY
+def test_trains(backbone: str, loss: str, sampler: str) -> None:
+    by_pair = SAMPLERS[sampler].batch_by == "pair"
+    trainer = new_trainer(
+        backbone, loss, sampler, batch_size=40 if by_pair else 8, lr=0.05, k=5, metric="ndcg@5"
+    )
+    graph = planted()
+
+    def measure() -> float:
+        emb = trainer.backbone.eval()(graph)
+        metrics = ("ndcg",)
+        return evaluate(emb, graph, k=5, similarity=trainer.rank_by, metrics=metrics)["ndcg@5"]
+
+    before = measure()
+    result = trainer.fit(graph, 12)
+    assert all(x.isfinite().all() for x in trainer.backbone.state_dict().values())
+    assert all(math.isfinite(x) for part in result.metrics.values() for x in part.values())
+    assert measure() == pytest.approx(result.metrics["test"]["ndcg@5"])
+    if backbone == "Popularity":
+        return
+    assert all(math.isfinite(record.loss) for record in result.history)
+    assert result.history[-1].loss < result.history[0].loss
+    assert measure() > before + 0.1
+
+
+class OnOneDevice(NoReadBack):
+    """Fails on a read-back, on a copy to the host, and on a tensor left on the host by mistake."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        devices = {x.device.type for x in tensors if x.dim() > 0}
+        copies = (torch.ops.aten._to_copy, torch.ops.aten.copy_)
+        if func.overloadpacket in copies:
+            target = kwargs.get("device") or tensors[0].device
+            back = torch.device(target).type == "cpu" and "meta" in devices
+            assert not back, f"{func} copies to the host"
+        else:
+            assert len(devices) < 2, f"{func} mixes tensors on {sorted(devices)}"
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+@ANY_WITH_ANY
+@pytest.mark.parametrize("by", ["user", "pair"])
+def test_a_step_stays_on_its_device(backbone: str, loss: str, sampler: str, by: str) -> None:
+    with torch.device("meta"):
+        trainer = new_trainer(backbone, loss, sampler, l2=0.1, pool_positives=loss == "BSL")
+    batch = next(BatchLoader(planted().train, 5, by).epoch(torch.Generator().manual_seed(0)))
+    batch, graph = batch.to("meta"), planted().to("meta")
+    # Made once and kept with the graph.
+    _ = graph.train.keys, graph.train.item_counts, graph.train._unseen_before
+    with OnOneDevice():
+        negatives = trainer.sampler.sample(batch, graph.train)
+        value = trainer.step_loss(graph, batch, negatives)
+        assert value.is_meta and value.shape == ()
+        if backbone != "Popularity":
+            value.backward()
+    for p in trainer.backbone.parameters():
+        assert p.grad is not None and p.grad.is_meta
+
+
+def test_the_watch_over_devices_sees_what_it_should() -> None:
+    host, device = torch.ones(3), torch.ones(3, device="meta")
+    index = torch.tensor([0, 2])
+    for wrong in (
+        lambda: device[index],
+        lambda: device.to("cpu"),
+        lambda: device.nonzero(),
+        lambda: device[device > 0],
+        lambda: device.sum().item(),
+        lambda: torch.equal(host, host),
+    ):
+        with pytest.raises((AssertionError, NotImplementedError, RuntimeError)), OnOneDevice():
+            wrong()
+    with OnOneDevice():
+        assert (device + host.to("meta")).is_meta
+
+
+PARTS = [*BACKBONES.values(), *LOSSES.values(), *SAMPLERS.values()]
+
+
+@pytest.mark.parametrize("cls", PARTS, ids=lambda cls: cls.__name__)
+def test_a_part_can_be_made_again_from_its_description(cls: type) -> None:
+    parameters = inspect.signature(cls).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    sizes = {name: size for name, size in (("num_users", 7), ("num_items", 5)) if name in named}
+    given = {name: OTHER[name] for name in named if name not in sizes}
+    for args in ({}, given):
+        part = cls(**sizes, **args)
+        description = describe(part)
+        assert description.pop("name") == cls.__name__
+        assert description.keys() == set(named)
+        assert description | sizes | args == description
+        assert describe(cls(**description)) == describe(part)
+        assert str(cls(**description)) == str(part)
+
+
+def test_names_of_different_kinds_of_parts_do_not_meet() -> None:
+    assert len({*BACKBONES, *LOSSES, *SAMPLERS}) == len(PARTS)
