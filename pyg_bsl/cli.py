@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import tomllib
@@ -31,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     0: done; 1: the run failed; 2: the command was wrong; 130 or 143: interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
+    # Read when torch is loaded, which is later. Threads that spin while they wait for one another
+    # take the cores from those they wait for, several times over on a machine that is busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("pyg_bsl").setLevel(logging.INFO)
@@ -70,6 +74,8 @@ def train(argv: list[str]) -> int:
     from pyg_bsl.training.checkpoint import Checkpoint
 
     parser, values = _parse_train(argv)
+    if values.quiet:
+        logging.getLogger("pyg_bsl").setLevel(logging.WARNING)
     experiment = _experiment(parser, values)
     if "threads" in values:
         import torch
@@ -93,6 +99,8 @@ def train(argv: list[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     _print_metrics(result.to_dict())
+    if "test" not in result.metrics:
+        print("No test metrics: the data have no test pairs (own data: try --files.split random)")
     print(f"\nSaved in {output}")
     if values.tracking:
         print(f"Browse runs: {ui_command(values.store)}")
@@ -254,7 +262,7 @@ def _parse_train(argv: list[str]) -> tuple[Parser, Namespace]:
         action="store_false",
         help="do not record the run in MLflow",
     )
-    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    run.add_argument("--quiet", action="store_true", help="no progress bar, no notes")
     values = parser.parse_all(argv)
     given = {key: value for key, value in vars(values).items() if value is not None}
     return parser, Namespace(**given, file=config)

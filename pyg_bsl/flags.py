@@ -23,7 +23,17 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_all(self, argv: list[str]) -> argparse.Namespace:
-        """Parse ``argv``; an unknown flag ends the program with the nearest right one."""
+        """Parse ``argv``; an unknown flag ends the program with the nearest right one.
+
+        Dashes and underscores are the same in a flag: ``--batch_size`` is ``--batch-size``.
+        """
+        spelling = {flag.replace("-", "_"): flag for flag in self._option_string_actions}
+
+        def spelled(word: str) -> str:
+            flag, equals, value = word.partition("=")
+            return spelling.get(flag.replace("-", "_"), flag) + equals + value
+
+        argv = [spelled(word) if word.startswith("--") else word for word in argv]
         values, unknown = self.parse_known_args(argv)
         if unknown:
             flags = {flag: None for flag in self._option_string_actions if flag.startswith("--")}

@@ -462,7 +462,7 @@ MISTAKES = [
     ("train --data x --los SL", "Unknown flag '--los'; did you mean '--loss'? Choices: --"),
     ("train --data x --loss.tua 1", "Unknown flag '--loss.tua'; did you mean '--loss.tau'?"),
     ("train --data x --loss BPR --loss.tau 1", "Unknown flag '--loss.tau'"),
-    ("train --data x --batch_size 3", "Unknown flag '--batch_size'; did you mean '--batch-size'?"),
+    ("train --data x --batchsize 3", "Unknown flag '--batchsize'; did you mean '--batch-size'?"),
     ("train --data x --sampler.num_negatives 3", "Unknown flag '--sampler.num_negatives'"),
     ("train --data x extra", "Unexpected argument 'extra'"),
     ("train --data", "argument --data: expected one argument"),

@@ -161,3 +161,11 @@ def test_a_column_is_a_position_when_it_is_a_number():
     values = made.parse_all("--files.user 0 --files.item name".split())
     assert vars(values) == {"files.user": 0, "files.item": "name"}
     assert vars(made.parse_all(["--no-files.header"])) == {"files.header": False}
+
+
+def test_dashes_and_underscores_are_the_same_in_a_flag():
+    made = parser("my_oven")
+    words = ["--my-oven.heat=5", "--no-my_oven.fan", "--my_oven.rate", "-3"]
+    values = vars(made.parse_all(words))
+    assert values == {"my_oven.heat": 5.0, "my_oven.fan": False, "my_oven.rate": -3.0}
+    assert parse("--no_fan --heat 1") == {"heat": 1.0, "fan": False}

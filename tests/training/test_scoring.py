@@ -91,6 +91,18 @@ def test_both_ways_of_scoring_per_row_agree(monkeypatch, similarity, by):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("cost", [0, 10**9])
+def test_dropped_negatives_of_a_row_score_minus_infinity(monkeypatch, cost):
+    monkeypatch.setattr(scoring, "GATHER_COST", cost)
+    batch, negatives = batch_and_negatives("Uniform", {"num_negatives": 6}, "pair")
+    drop = torch.rand(negatives.items.shape, generator=torch.Generator().manual_seed(3)) < 0.5
+    kept, some = (
+        score(embeddings(), batch, Negatives(negatives.items, gone))[1].dense().values
+        for gone in (None, drop)
+    )
+    assert torch.equal(some, kept.masked_fill(drop, -float("inf")))
+
+
 def test_negatives_of_each_row_come_in_full_and_shared_ones_lazy():
     for name in SAMPLERS:
         neg = score(embeddings(), *batch_and_negatives(name, {}, "pair"))[1]
