@@ -22,7 +22,7 @@ def _threads():
 def test_every_index_is_worked_on_once_and_in_order(size, workers):
     parts = share(list, size, workers)
     assert len(parts) == workers
-    assert sum(parts, []) == list(range(size))
+    assert [index for part in parts for index in part] == list(range(size))
 
 
 def test_workers_run_single_threaded_and_leave_the_callers_threads_alone():
