@@ -1,4 +1,14 @@
-"""Losses for recommendation from implicit feedback, and all that is needed to train with them."""
+"""Losses for recommendation from implicit feedback, and all that is needed to train with them.
+
+- :mod:`pyg_bsl.losses`: the losses, standalone modules (they need PyTorch alone)
+- :mod:`pyg_bsl.data`: data sets by name, one's own files, transforms, ``build_graph``
+- :mod:`pyg_bsl.nn`: backbones
+- :mod:`pyg_bsl.sampling`: samplers of negatives
+- :class:`pyg_bsl.Trainer`: the training loop
+- :func:`pyg_bsl.evaluate`, :func:`pyg_bsl.recommend`: metrics by named protocol, and lists
+- :class:`pyg_bsl.Experiment`: a run from names
+- :class:`pyg_bsl.MLflowTracker`: every run in MLflow
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
-        return _fail("interrupted; what was finished is kept", 130)
+        return 130
     except (ValueError, FileNotFoundError) as error:
         return _fail(str(error), 2)
     except (OSError, ArithmeticError, ImportError) as error:
@@ -96,6 +96,10 @@ def train(argv: list[str]) -> int:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         result = experiment.run(callbacks)
+    except (KeyboardInterrupt, SystemExit):
+        if checkpoint.saved:
+            print(f"\nInterrupted: what was finished is kept in {output}", file=sys.stderr)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
     _print_metrics(result.to_dict())

@@ -120,6 +120,7 @@ def evaluate(
         ``{"recall@10": ..., "recall@20": ..., "ndcg@10": ...}``.
 
     Raises:
+        TypeError: If ``emb`` or ``graph`` is something else, such as the backbone.
         ValueError: If a name is unknown, the split is missing or empty, or embeddings do not fit
             the graph or are not finite.
 
@@ -182,6 +183,7 @@ def recommend(
           their scores :math:`(Q, k)`, :math:`-\infty` there
 
     Raises:
+        TypeError: If ``emb`` or ``graph`` is something else, such as the backbone.
         ValueError: If a user is unknown, or embeddings do not fit the graph or are not finite.
 
     Example:
@@ -192,6 +194,11 @@ def recommend(
         tensor([[0, 2]])
     """
     user, item = _vectors(emb, graph, similarity)
+    if not isinstance(users, Tensor) and any(isinstance(each, str) for each in users):
+        raise ValueError(
+            "'users' must be the graph's own numbers of users (got text): the number of a raw id "
+            "is graph.user_ids.index(id)"
+        )
     users = torch.as_tensor(users, dtype=torch.long, device=user.device).view(-1)
     unknown = users[(users < 0) | (users >= graph.num_users)]
     if unknown.numel() > 0:
@@ -216,6 +223,11 @@ def _vectors(
     emb: Embeddings, graph: BipartiteGraph, similarity: Similarity
 ) -> tuple[Tensor, Tensor]:
     """User and item vectors whose inner products are the scores, at least float32."""
+    if not isinstance(emb, Embeddings) or not isinstance(graph, BipartiteGraph):
+        raise TypeError(
+            f"Evaluation takes Embeddings and a BipartiteGraph (got {type(emb).__name__} and "
+            f"{type(graph).__name__}): backbone(graph) gives the one, build_graph(data) the other"
+        )
     if similarity not in ("cosine", "dot"):
         raise ValueError(f"'similarity' must be one of 'cosine', 'dot' (got '{similarity}')")
     out = []

@@ -160,7 +160,7 @@ class Experiment:
         """Plain data from which :meth:`from_config` makes this experiment again."""
         return {
             "dataset": self.dataset,
-            "data": self.data,
+            "data": None if self.data is None else str(Path(self.data).absolute()),
             "root": self.root,
             "files": dict(self.files),
             "backbone": {"name": self.backbone, **self.backbone_args},

@@ -41,7 +41,10 @@ class Parser(argparse.ArgumentParser):
             flag = first.split("=")[0]
             if flag.startswith("-"):
                 choices = ", ".join(sorted(flags))
-                self.error(f"Unknown flag '{flag}'{suggest(flag, flags)} Choices: {choices}")
+                ending = "." + flag.lstrip("-").replace("-", "_")  # --tau is meant for --loss.tau
+                whole = [known for known in flags if known.endswith(ending)]
+                hint = f"; did you mean '{whole[0]}'?" if whole else suggest(flag, flags)
+                self.error(f"Unknown flag '{flag}'{hint} Choices: {choices}")
             self.error(f"Unexpected argument '{first}'")
         return values
 

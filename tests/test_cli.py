@@ -191,7 +191,8 @@ def test_a_flag_names_other_data_than_the_file(run, here):
         == 0
     )
     content = read("out")
-    assert content["config"]["data"] == "mine" and content["data"]["name"] == "mine"
+    assert content["config"]["data"] == str(here / "mine")  # to be found from any folder
+    assert content["data"]["name"] == "mine"
 
 
 def test_columns_are_positions_or_names(here):
@@ -285,7 +286,7 @@ def test_ctrl_c_keeps_what_there_is(data, here, capsys, monkeypatch):
 
     monkeypatch.setattr(Checkpoint, "on_epoch_end", interrupt)
     assert call(f"train {QUICK} --output out --data", data) == 130
-    assert "interrupted; what was finished is kept" in capsys.readouterr().err
+    assert "Interrupted: what was finished is kept in" in capsys.readouterr().err
     content, weights = load_run("out")
     assert (content["status"], content["epochs_run"], content["best_epoch"]) == (
         "interrupted",
@@ -472,7 +473,10 @@ MISTAKES = [
     ("train --data x --loss.tau abc", "argument --loss.tau: invalid float value: 'abc'"),
     ("train --data x --loss PSL --loss.activation rel", "argument --loss.activation: invalid choi"),
     ("train --data x --backbone.dropout 1", "'dropout' must be in [0, 1) (got 1.0)"),
-    ("train --data x --backbone.embedding_dim 0", "'embedding_dim' must be at least 1 (got 0)"),
+    (
+        "train --data x --backbone.embedding_dim 0",
+        "'embedding_dim' must be a whole number of at least 1 (got 0)",
+    ),
     ("train --data x --backbone.init_std nan --backbone.init normal", "'init_std' must be positi"),
     ("train --data x --sampler Shared --sampler.num_negatives 0", "'num_negatives' must be a whol"),
     ("train --data x --epochs 0", "'epochs' must be at least 1 (got 0)"),

@@ -238,3 +238,10 @@ def test_recommendations_take_a_tensor_or_nobody() -> None:
 def test_recommendations_for_unknown_users_are_errors(user: int) -> None:
     with pytest.raises(ValueError, match=rf"from 0 to {NUM_USERS - 1} \(got {user}\)"):
         recommend(real_numbers(), GRAPH, [0, user])
+
+
+def test_a_backbone_in_place_of_its_embeddings_is_told_the_cure():
+    with pytest.raises(TypeError, match=r"got str and str\): backbone\(graph\) gives the one"):
+        recommend("backbone", "graph", [0])
+    with pytest.raises(TypeError, match="Evaluation takes Embeddings and a BipartiteGraph"):
+        evaluate("backbone", "graph")

@@ -169,3 +169,9 @@ def test_dashes_and_underscores_are_the_same_in_a_flag():
     values = vars(made.parse_all(words))
     assert values == {"my_oven.heat": 5.0, "my_oven.fan": False, "my_oven.rate": -3.0}
     assert parse("--no_fan --heat 1") == {"heat": 1.0, "fan": False}
+
+
+def test_a_bare_argument_is_told_its_whole_flag(capsys):
+    with pytest.raises(SystemExit):
+        parser("loss").parse_all(["--heat", "1"])
+    assert "did you mean '--loss.heat'?" in capsys.readouterr().err

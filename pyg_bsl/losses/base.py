@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from numbers import Real
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pyg_bsl.ops import DenseScores, Scores
+from pyg_bsl.ops import DenseScores, LazyScores, Scores
 from pyg_bsl.space import Space
 
 Reduction = Literal["mean", "sum", "none"]
@@ -67,8 +68,14 @@ class Loss(nn.Module, ABC):
               a float32 loss.
 
         Raises:
+            TypeError: If the scores are no tensors.
             ValueError: If the shapes do not fit one another.
         """
+        if not isinstance(pos, Tensor) or not isinstance(neg, Tensor | DenseScores | LazyScores):
+            raise TypeError(
+                "'pos' and 'neg' must be tensors (got "
+                f"{type(pos).__name__} and {type(neg).__name__}): torch.as_tensor makes them"
+            )
         if pos.dim() != 1:
             raise ValueError(f"'pos' must have one dimension [B] (got shape {list(pos.shape)})")
         if isinstance(neg, Tensor):
@@ -105,13 +112,13 @@ class Loss(nn.Module, ABC):
 
 def positive(name: str, value: float) -> float:
     """``value`` if it is a positive finite number."""
-    if not 0 < value < float("inf"):
-        raise ValueError(f"'{name}' must be positive and finite (got {value})")
+    if not isinstance(value, Real) or not 0 < value < float("inf"):
+        raise ValueError(f"'{name}' must be positive and finite (got {value!r})")
     return float(value)
 
 
 def non_negative(name: str, value: float) -> float:
     """``value`` if it is a finite number of at least 0."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"'{name}' must be at least 0 and finite (got {value})")
+    if not isinstance(value, Real) or not 0 <= value < float("inf"):
+        raise ValueError(f"'{name}' must be at least 0 and finite (got {value!r})")
     return float(value)

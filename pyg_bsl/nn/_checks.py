@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 
 def check_size(name: str, value: int) -> None:
-    """Raise a ``ValueError`` unless ``value`` is at least 1."""
-    if value < 1:
-        raise ValueError(f"'{name}' must be at least 1 (got {value})")
+    """Raise a ``ValueError`` unless ``value`` is a whole number of at least 1."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"'{name}' must be a whole number of at least 1 (got {value!r})")
 
 
 def check_dropout(name: str, value: float) -> None:
     """Raise a ``ValueError`` unless ``value`` is in ``[0, 1)``."""
-    if not 0 <= value < 1:
-        raise ValueError(f"'{name}' must be in [0, 1) (got {value})")
+    if not isinstance(value, Real) or not 0 <= value < 1:
+        raise ValueError(f"'{name}' must be in [0, 1) (got {value!r})")

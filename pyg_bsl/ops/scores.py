@@ -79,7 +79,7 @@ class LazyScores:
 
     def spread(self, x: Tensor) -> Tensor:
         """Values of queries ``[Q, ...]`` as values of rows ``[B, ...]``."""
-        return x if self.rows is None else x[self.rows.row]
+        return x if self.rows is None else x.index_select(0, self.rows.row)
 
     def dense(self) -> DenseScores:
         """The same scores in full, ``[B, N]``: the plain way, for small sizes and as an oracle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import ClassVar, Literal
 
 import torch
@@ -44,8 +45,8 @@ class Sampler(ABC):
 
 def check_count(name: str, value: float) -> int:
     """``value`` if it is a whole number of at least 1."""
-    if not float(value).is_integer() or value < 1:
-        raise ValueError(f"'{name}' must be a whole number of at least 1 (got {value})")
+    if not isinstance(value, Real) or not float(value).is_integer() or value < 1:
+        raise ValueError(f"'{name}' must be a whole number of at least 1 (got {value!r})")
     return int(value)
 
 

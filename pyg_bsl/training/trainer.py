@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from numbers import Real
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,10 @@ from pyg_bsl.training.callbacks import Callback
 from pyg_bsl.training.result import EpochRecord, FitResult
 from pyg_bsl.training.scoring import score
 from pyg_bsl.types import Batch, BipartiteGraph, Negatives
+
+T = TypeVar("T")
+
+log = logging.getLogger("pyg_bsl")
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
@@ -83,6 +89,7 @@ class Trainer:
         device: Where to train; :obj:`None` takes the GPU if there is one.
 
     Raises:
+        TypeError: If a part is not an object of its kind.
         ValueError: If an argument is out of its range.
     """
 
@@ -113,11 +120,11 @@ class Trainer:
         seed: int = 0,
         device: str | torch.device | None = None,
     ) -> None:
-        self.backbone = backbone
-        self.loss = loss
+        self.backbone = _part("backbone", backbone, Backbone)
+        self.loss = _part("loss", loss, Loss)
         if sampler is None:
             sampler = AllItems() if loss.per_user else Shared(1024)
-        self.sampler = sampler
+        self.sampler = _part("sampler", sampler, Sampler)
         self.batch_size = None if batch_size is None else check_count("batch_size", batch_size)
         self.batch_by = self.sampler.batch_by if batch_by is None else batch_by
         pick("batch_by", self.batch_by, {"user": None, "pair": None})
@@ -185,7 +192,8 @@ class Trainer:
         Raises:
             NonFiniteLossError: If the loss becomes NaN or infinite. The backbone then holds the
                 last good weights.
-            ValueError: If the data do not fit the backbone, or validation is asked for without
+            TypeError: If ``graph`` is no :class:`~pyg_bsl.types.BipartiteGraph`.
+            ValueError: If the data do not fit the backbone, or ``patience`` is given without
                 validation data.
         """
         self._check(graph, epochs)
@@ -241,20 +249,31 @@ class Trainer:
         if auxiliary is not None:
             loss = loss + auxiliary
         if self.l2 > 0:
-            touched = [emb.user[batch.users], emb.item[batch.items]]
+            touched = [emb.user.index_select(0, batch.users), emb.item.index_select(0, batch.items)]
             if negatives.items is not None:
-                touched.append(emb.item[negatives.items])
+                touched.append(emb.item.index_select(0, negatives.items.flatten()))
             squares = torch.stack([x.float().square().sum() for x in touched]).sum()
             loss = loss + self.l2 * squares / batch.items.numel()
         return loss
 
     def _check(self, graph: BipartiteGraph, epochs: int) -> None:
         check_count("epochs", epochs)
+        if not isinstance(graph, BipartiteGraph):
+            raise TypeError(
+                f"'graph' must be a BipartiteGraph (got {type(graph).__name__}): make one with "
+                "pyg_bsl.data.build_graph(data)"
+            )
         self.backbone.check_size(graph)
         if self.patience is not None and not self._can_validate(graph):
             raise ValueError(
                 "'patience' needs validation data: hold some out first "
                 "(pyg_bsl.data.HoldoutValidation), or leave 'patience' out"
+            )
+        if not self._can_validate(graph):
+            log.warning(
+                "%s has no validation pairs: the last epoch is taken, not the best one. Hold some "
+                "out with pyg_bsl.data.HoldoutValidation",
+                graph.name,
             )
 
     def _can_validate(self, graph: BipartiteGraph) -> bool:
@@ -454,10 +473,19 @@ def _check_device(name: str | torch.device) -> torch.device:
     return device
 
 
+def _part(name: str, value: T, kind: type[T]) -> T:
+    """``value`` if it is an object of the kind, not its class or its name."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"'{name}' must be a {kind.__name__} object, made with its arguments (got {value!r})"
+        )
+    return value
+
+
 def _in_range(
     name: str, value: float, *, least: float = -math.inf, above: float = -math.inf
 ) -> float:
-    if not (value >= least and value > above and value < math.inf):
+    if not isinstance(value, Real) or not (value >= least and above < value < math.inf):
         rule = f"at least {least:g}" if least > -math.inf else f"above {above:g}"
-        raise ValueError(f"'{name}' must be {rule} and finite (got {value})")
+        raise ValueError(f"'{name}' must be {rule} and finite (got {value!r})")
     return value

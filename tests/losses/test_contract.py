@@ -426,3 +426,14 @@ def test_bad_input_is_refused_with_rule_and_value(name: str) -> None:
     for message, call in calls:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@EVERY_LOSS
+def test_scores_that_are_no_tensors_are_an_error(name):
+    with pytest.raises(TypeError, match="'pos' and 'neg' must be tensors"):
+        LOSSES[name]()([0.5], torch.zeros(1, 2))
+
+
+def test_text_for_a_number_is_an_error():
+    with pytest.raises(ValueError, match=r"'tau' must be positive and finite \(got '0.1'\)"):
+        LOSSES["SL"](tau="0.1")

@@ -130,9 +130,13 @@ def test_another_graph_is_an_error(cls):
 
 @EVERY
 def test_bad_sizes_are_errors(cls):
-    with pytest.raises(ValueError, match=r"'num_users' must be at least 1 \(got 0\)"):
+    with pytest.raises(
+        ValueError, match=r"'num_users' must be a whole number of at least 1 \(got 0\)"
+    ):
         cls(0, 3)
-    with pytest.raises(ValueError, match=r"'num_items' must be at least 1 \(got -2\)"):
+    with pytest.raises(
+        ValueError, match=r"'num_items' must be a whole number of at least 1 \(got -2\)"
+    ):
         cls(3, -2)
 
 
@@ -176,7 +180,9 @@ def test_both_ways_to_start(cls):
 
 @EVERY_LEARNED
 def test_bad_options_are_errors(cls):
-    with pytest.raises(ValueError, match=r"'embedding_dim' must be at least 1 \(got 0\)"):
+    with pytest.raises(
+        ValueError, match=r"'embedding_dim' must be a whole number of at least 1 \(got 0\)"
+    ):
         cls(3, 3, embedding_dim=0)
     with pytest.raises(ValueError, match="Unknown init 'xaver'; did you mean 'xavier'"):
         cls(3, 3, init="xaver")
@@ -187,7 +193,9 @@ def test_bad_options_are_errors(cls):
             with pytest.raises(ValueError, match=rf"'{name}' must be in \[0, 1\) \(got 1\)"):
                 cls(3, 3, **{name: 1})
     if "num_layers" in inspect.signature(cls).parameters:
-        with pytest.raises(ValueError, match=r"'num_layers' must be at least 1 \(got 0\)"):
+        with pytest.raises(
+            ValueError, match=r"'num_layers' must be a whole number of at least 1 \(got 0\)"
+        ):
             cls(3, 3, num_layers=0)
 
 

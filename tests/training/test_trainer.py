@@ -618,3 +618,30 @@ def test_memory_is_that_of_the_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
     assert peak_memory_mib(SimpleNamespace(type="cuda")) == 3
     assert peak_memory_mib(torch.device("cpu")) > 10
+
+
+def test_parts_of_another_kind_are_told_apart_at_the_door():
+    graph = planted()
+    backbone = MF(graph.num_users, graph.num_items)
+    for arguments, message in (
+        ((MF, SL()), "'backbone' must be a Backbone object"),
+        ((SL(), backbone), "'backbone' must be a Backbone object"),
+        ((backbone, "SL"), "'loss' must be a Loss object"),
+        ((backbone, SL), "'loss' must be a Loss object"),
+        ((backbone, SL(), "Uniform"), "'sampler' must be a Sampler object"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            Trainer(*arguments)
+    with pytest.raises(
+        TypeError, match=r"'graph' must be a BipartiteGraph .* with pyg_bsl.data.build_graph"
+    ):
+        Trainer(backbone, SL()).fit("a folder")
+    with pytest.raises(ValueError, match="'lr' must be above 0 and finite"):
+        Trainer(backbone, SL(), lr="0.1")
+
+
+def test_training_without_validation_says_that_the_last_epoch_is_taken(caplog):
+    graph = planted()
+    backbone = MF(graph.num_users, graph.num_items)
+    Trainer(backbone, SL()).fit(replace(graph, valid=None), 1)
+    assert "no validation pairs: the last epoch is taken" in caplog.text
