@@ -12,7 +12,7 @@ from pyg_bsl.losses import BPR, BSL, LOSSES, PSL, SL
 from pyg_bsl.nn import BACKBONES, MF, NGCF, LightGCN, Popularity
 from pyg_bsl.sampling import SAMPLERS, AllItems, BatchLoader, InBatch, Shared, Uniform
 from pyg_bsl.training import Callback, NonFiniteLossError, Trainer
-from pyg_bsl.types import UserItems
+from pyg_bsl.types import BipartiteGraph, UserItems
 from tests.planted import NUM_ITEMS, NUM_USERS, cluster, planted
 from tests.training.parts import BestAt, Broken, Raises, Recorder, fit, new_mf, new_trainer
 
@@ -82,6 +82,31 @@ def test_the_same_seed_gives_the_same_bits_over_a_graph(backbone):
 
     one, two = run(), run()
     assert one.metrics == two.metrics
+    assert_same_weights(one.state_dict, two.state_dict)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values())
+def test_the_same_seed_gives_the_same_bits_on_several_threads(sampler):
+    """Batches so large that gradients of the same row come from several threads."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.unique(torch.randint(900, (2, 9000), generator=generator), dim=1)
+    graph = BipartiteGraph(UserItems.from_pairs(*pairs, 900, 900), None, None, torch.empty(0))
+    negatives = {"num_negatives": 64} if sampler in (Shared, Uniform) else {}
+
+    def run():
+        torch.manual_seed(0)
+        trainer = Trainer(
+            MF(900, 900, embedding_dim=32), SL(), sampler(**negatives), l2=0.1, batch_size=3000
+        )
+        return trainer.fit(graph, 2)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        one, two = run(), run()
+    finally:
+        torch.set_num_threads(threads)
+    assert [record.loss for record in one.history] == [record.loss for record in two.history]
     assert_same_weights(one.state_dict, two.state_dict)
 
 
