@@ -33,4 +33,5 @@ def segment_log_mean_exp(x: Tensor, group: Tensor) -> Tensor:
     top = empty.scatter_reduce(0, index, x.detach(), "amax", include_self=False)[index]
     total = empty.scatter_add(0, index, (x - top).exp())
     count = empty.scatter_add(0, index, torch.ones_like(x))
-    return (total[index] / count[index]).log() + top
+    # index_select: on several threads the gradient of total[index] differs from run to run.
+    return (total.index_select(0, index) / count[index]).log() + top
