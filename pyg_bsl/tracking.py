@@ -47,7 +47,7 @@ class MLflowTracker(Callback):
 
     A run gets its parameters, data set, versions and git commit, the curves of loss, learning rate
     and validation metrics, the test metrics, ``result.json`` and the weights
-    (``weights.safetensors``). Runs are grouped by data set, one MLflow experiment each. MLflow
+    (``model.safetensors``). Runs are grouped by data set, one MLflow experiment each. MLflow
     allows no ``@`` in names: ``valid/ndcg_20`` is a curve, ``valid_best/ndcg_20`` its value at the
     chosen epoch, ``test/ndcg_20`` the result there.
 
@@ -225,7 +225,7 @@ class MLflowTracker(Callback):
             Path(folder, "result.json").write_text(result.to_json())
             if result.state_dict:
                 weights = {name: t.contiguous() for name, t in result.state_dict.items()}
-                save_file(weights, Path(folder, "weights.safetensors"))
+                save_file(weights, Path(folder, "model.safetensors"))
             self._client.log_artifacts(self.run_id, folder)
 
     def _save_unsent(self, rest: dict[str, Any]) -> None:

@@ -142,7 +142,7 @@ def assert_complete(tracker, result, folder):
     assert final.items() <= mlflow_run.data.metrics.items()
     folder = artifacts(tracker, folder)
     assert (folder / "result.json").read_text() == result.to_json()
-    weights = load_file(folder / "weights.safetensors")
+    weights = load_file(folder / "model.safetensors")
     assert weights.keys() == result.state_dict.keys()
     assert all(torch.equal(weights[name], x) for name, x in result.state_dict.items())
 
@@ -174,7 +174,7 @@ def test_the_trainer_and_the_tracker_work_together(store, tmp_path):
     assert mlflow_run.data.metrics["best_epoch"] == result.best_epoch
     folder = artifacts(tracker, tmp_path)
     assert (folder / "result.json").read_text() == result.to_json()
-    assert load_file(folder / "weights.safetensors").keys() == result.state_dict.keys()
+    assert load_file(folder / "model.safetensors").keys() == result.state_dict.keys()
 
 
 def test_a_run_says_what_it_is(store):
@@ -270,7 +270,7 @@ def test_an_error_closes_the_run_with_what_there_is(store, tmp_path, error, stat
     assert mlflow_run.data.tags["error"] == f"{type(error).__name__}: {error}"
     assert points(tracker, "train/loss") == [(1, 1.0)]
     assert json.loads((artifacts(tracker, tmp_path) / "result.json").read_text())["epochs_run"] == 1
-    assert not (tmp_path / "weights.safetensors").exists()
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_two_runs_can_be_open_at_once(store):

@@ -78,7 +78,8 @@ class Trainer:
             trained on.
         pool_positives: Whether the loss is told the users of the rows, so that BSL pools a user's
             positives in the batch.
-        precision: ``"bfloat16"`` runs the forward pass under autocast; ``"float32"`` does not.
+        precision: ``"bfloat16"`` runs the backbone, and the scores of negatives drawn a row, under
+            autocast; scores over shared negatives or the catalogue are float32 all the same.
         k: List lengths to report metrics at.
         metric: Validation metric by which epochs are compared.
         protocol: Evaluation protocol, by name or itself.
