@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+from pyg_bsl.names import pick
+from pyg_bsl.ops.propagation import METHODS
+
 
 def check_size(name: str, value: int) -> None:
     """Raise a ``ValueError`` unless ``value`` is a whole number of at least 1."""
@@ -15,3 +18,8 @@ def check_dropout(name: str, value: float) -> None:
     """Raise a ``ValueError`` unless ``value`` is in ``[0, 1)``."""
     if not isinstance(value, Real) or not 0 <= value < 1:
         raise ValueError(f"'{name}' must be in [0, 1) (got {value!r})")
+
+
+def check_propagation(name: str) -> None:
+    """Raise a ``ValueError`` unless ``name`` is a way to multiply with the adjacency."""
+    pick("propagation", name, dict.fromkeys(METHODS))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pyg_bsl.nn._checks import check_size
+from pyg_bsl.nn._checks import check_propagation, check_size
 from pyg_bsl.nn.backbone import EmbeddingBackbone, Init
-from pyg_bsl.ops.propagation import layer_mean
+from pyg_bsl.ops.propagation import Method, layer_mean
 from pyg_bsl.space import Choice, Space
 from pyg_bsl.types import BipartiteGraph, Embeddings
 
@@ -33,10 +33,12 @@ class LightGCN(EmbeddingBackbone):
         num_layers: Number of layers :math:`K`.
         init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
         init_std: Standard deviation of ``"normal"``.
+        propagation: Who multiplies with the adjacency, as ``method`` of
+            :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same.
 
     Example:
         >>> LightGCN(671, 2000)
-        LightGCN(671, 2000, embedding_dim=64, num_layers=3)
+        LightGCN(671, 2000, embedding_dim=64, num_layers=3, propagation=auto)
     """
 
     search_space: ClassVar[dict[str, Space]] = {"num_layers": Choice((1, 2, 3))}
@@ -50,17 +52,24 @@ class LightGCN(EmbeddingBackbone):
         num_layers: int = 3,
         init: Init = "xavier",
         init_std: float = 0.1,
+        propagation: Method = "auto",
     ) -> None:
         super().__init__(
             num_users, num_items, embedding_dim=embedding_dim, init=init, init_std=init_std
         )
         check_size("num_layers", num_layers)
+        check_propagation(propagation)
         self.num_layers = num_layers
+        self.propagation = propagation
 
     def forward(self, graph: BipartiteGraph) -> Embeddings:
         """The mean of the layers on ``graph.adjacency``."""
-        return self.split(layer_mean(graph.adjacency, self.nodes(), self.num_layers))
+        nodes = layer_mean(graph.adjacency, self.nodes(), self.num_layers, method=self.propagation)
+        return self.split(nodes)
 
     def extra_repr(self) -> str:
         """The options in :func:`repr`."""
-        return f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers}"
+        return (
+            f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers}, "
+            f"propagation={self.propagation}"
+        )

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch_geometric.nn.inits import reset
 
-from pyg_bsl.nn._checks import check_dropout, check_size
+from pyg_bsl.nn._checks import check_dropout, check_propagation, check_size
 from pyg_bsl.nn.backbone import EmbeddingBackbone, Init
 from pyg_bsl.nn.conv.ngcf_conv import NGCFConv
+from pyg_bsl.ops.propagation import Method
 from pyg_bsl.space import Choice, Space
 from pyg_bsl.types import BipartiteGraph, Embeddings
 
@@ -41,10 +42,12 @@ class NGCF(EmbeddingBackbone):
             drawn for every layer.
         init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
         init_std: Standard deviation of ``"normal"``.
+        propagation: Who multiplies with the adjacency, as ``method`` of
+            :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same.
 
     Example:
-        >>> NGCF(671, 2000)
-        NGCF(671, 2000, embedding_dim=64, num_layers=3, dropout=0.1, node_dropout=0.0)
+        >>> NGCF(9, 9)
+        NGCF(9, 9, embedding_dim=64, num_layers=3, dropout=0.1, node_dropout=0.0, propagation=auto)
     """
 
     search_space: ClassVar[dict[str, Space]] = {
@@ -64,17 +67,22 @@ class NGCF(EmbeddingBackbone):
         node_dropout: float = 0.0,
         init: Init = "xavier",
         init_std: float = 0.1,
+        propagation: Method = "auto",
     ) -> None:
         super().__init__(
             num_users, num_items, embedding_dim=embedding_dim, init=init, init_std=init_std
         )
         check_size("num_layers", num_layers)
         check_dropout("dropout", dropout)
+        check_propagation(propagation)
         self.num_layers = num_layers
         self.dropout = dropout
         self.node_dropout = node_dropout
+        self.propagation = propagation
         self.convs = nn.ModuleList(
-            NGCFConv(embedding_dim, embedding_dim, node_dropout=node_dropout)
+            NGCFConv(
+                embedding_dim, embedding_dim, node_dropout=node_dropout, propagation=propagation
+            )
             for _ in range(num_layers)
         )
 
@@ -96,5 +104,6 @@ class NGCF(EmbeddingBackbone):
         """The options in :func:`repr`."""
         return (
             f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers}, "
-            f"dropout={self.dropout}, node_dropout={self.node_dropout}"
+            f"dropout={self.dropout}, node_dropout={self.node_dropout}, "
+            f"propagation={self.propagation}"
         )

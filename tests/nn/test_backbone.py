@@ -10,11 +10,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_bsl.nn import BACKBONES, MF, Backbone, EmbeddingBackbone
+from pyg_bsl.ops.propagation import METHODS
 from pyg_bsl.types import Batch, Embeddings
 from tests.nn.graphs import NUM_ITEMS, NUM_USERS, dense_adjacency, interactions, make_graph
 
 EVERY = pytest.mark.parametrize("cls", BACKBONES.values(), ids=BACKBONES)
 LEARNED = {name: cls for name, cls in BACKBONES.items() if issubclass(cls, EmbeddingBackbone)}
+PROPAGATING = {n: c for n, c in LEARNED.items() if "propagation" in inspect.signature(c).parameters}
+EVERY_PROPAGATING = pytest.mark.parametrize("cls", PROPAGATING.values(), ids=PROPAGATING)
 EVERY_LEARNED = pytest.mark.parametrize("cls", LEARNED.values(), ids=LEARNED)
 READS_BACK = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::masked_select"}
 
@@ -55,6 +58,28 @@ def test_a_sparse_tensor_gives_the_same_as_csr(cls):
     emb, other = backbone(graph), backbone(replace(graph, adjacency=sparse))
     torch.testing.assert_close(emb.user, other.user)
     torch.testing.assert_close(emb.item, other.item)
+
+
+@EVERY_PROPAGATING
+@pytest.mark.parametrize("propagation", METHODS)
+def test_every_way_to_multiply_gives_the_same_both_ways(cls, propagation):
+    if propagation == "torch_sparse":
+        pytest.importorskip("torch_sparse")
+    results = []
+    for name in (propagation, "csr"):
+        backbone = build(cls, propagation=name).double().eval()
+        assert f"propagation={name}" in str(backbone)
+        emb = backbone(make_graph())
+        gradients = torch.autograd.grad(total(emb), list(backbone.parameters()))
+        results.append((emb.user, emb.item, *gradients))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@EVERY_PROPAGATING
+def test_an_unknown_way_to_multiply_is_an_error(cls):
+    with pytest.raises(ValueError, match="Unknown propagation 'crs'; did you mean 'csr'"):
+        build(cls, propagation="crs")
 
 
 @EVERY

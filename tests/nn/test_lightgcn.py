@@ -59,5 +59,5 @@ def test_only_the_embeddings_are_learned():
 
 
 def test_repr():
-    text = "LightGCN(671, 2000, embedding_dim=64, num_layers=3)"
+    text = "LightGCN(671, 2000, embedding_dim=64, num_layers=3, propagation=auto)"
     assert str(LightGCN(671, 2000, embedding_dim=64, num_layers=3)) == text

@@ -74,5 +74,5 @@ def test_every_layer_has_two_matrices():
 
 
 def test_repr():
-    options = "embedding_dim=64, num_layers=3, dropout=0.1, node_dropout=0.0"
+    options = "embedding_dim=64, num_layers=3, dropout=0.1, node_dropout=0.0, propagation=auto"
     assert str(NGCF(671, 2000)) == f"NGCF(671, 2000, {options})"

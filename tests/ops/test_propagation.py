@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_bsl.ops.propagation import layer_mean, propagate
 
-METHODS = ["auto", "embedding_bag", "csr", "edge_index", "torch_sparse"]
+METHODS = ["auto", "clustered", "embedding_bag", "csr", "edge_index", "torch_sparse"]
 
 
 def dense_matrix(size: int = 9) -> Tensor:
@@ -110,7 +110,7 @@ def test_layer_mean_leaves_the_rows_alone():
 
 def test_a_graph_without_edges_gives_zeros():
     adjacency = to_csr(torch.zeros(9, 9, dtype=torch.float64))
-    for method in ("embedding_bag", "csr", "edge_index"):
+    for method in ("clustered", "embedding_bag", "csr", "edge_index"):
         assert torch.equal(propagate(adjacency, rows(), method=method), torch.zeros_like(rows()))
     torch.testing.assert_close(layer_mean(adjacency, rows(), 3), rows() / 4)
 
@@ -134,7 +134,7 @@ def test_values_are_read_in_the_type_of_the_rows(method, dtype):
     torch.testing.assert_close(out.double(), matrix @ x.double(), atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("method", ["embedding_bag", "csr", "edge_index"])
+@pytest.mark.parametrize("method", ["clustered", "embedding_bag", "csr", "edge_index"])
 def test_autocast_does_not_round_the_sums(method):
     adjacency, x = to_csr(dense_matrix().float()), rows().float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -153,7 +153,7 @@ class _Names(TorchDispatchMode):
 
 
 def test_layer_mean_is_one_product_a_layer_each_way_and_no_transpose():
-    adjacency, x = to_csr(dense_matrix()), rows().requires_grad_()
+    adjacency, x = to_csr(dense_matrix()), rows().float().requires_grad_()
     with _Names() as names:
         layer_mean(adjacency, x, 3).sum().backward()
     bags = [name for name in names.seen if "embedding_bag" in name]

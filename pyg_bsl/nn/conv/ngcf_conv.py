@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import Adj, OptTensor
 
-from pyg_bsl.nn._checks import check_dropout
-from pyg_bsl.ops.propagation import propagate
+from pyg_bsl.nn._checks import check_dropout, check_propagation
+from pyg_bsl.ops.propagation import Method, propagate
 
 
 class NGCFConv(MessagePassing):
@@ -31,6 +31,8 @@ class NGCFConv(MessagePassing):
         negative_slope: Slope of the LeakyReLU below zero (0.2 in the authors' code).
         node_dropout: Share of the nodes whose messages are all dropped in training; those of the
             others grow by ``1 / (1 - node_dropout)``.
+        propagation: Who multiplies with the adjacency, as ``method`` of
+            :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same.
 
     Shapes:
         - **input:** node features :math:`(V, D_{in})`, adjacency :math:`(V, V)` or edge indices
@@ -49,13 +51,16 @@ class NGCFConv(MessagePassing):
         *,
         negative_slope: float = 0.2,
         node_dropout: float = 0.0,
+        propagation: Method = "auto",
     ) -> None:
         super().__init__(aggr="add")
         check_dropout("node_dropout", node_dropout)
+        check_propagation(propagation)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.negative_slope = negative_slope
         self.node_dropout = node_dropout
+        self.propagation = propagation
         self.weight1 = nn.Parameter(torch.empty(in_channels, out_channels))
         self.weight2 = nn.Parameter(torch.empty(in_channels, out_channels))
         self.reset_parameters()
@@ -80,4 +85,4 @@ class NGCFConv(MessagePassing):
 
     def message_and_aggregate(self, adj_t: Adj, x: Tensor) -> Tensor:
         """What all nodes receive over ``adj_t``."""
-        return propagate(adj_t, x)
+        return propagate(adj_t, x, method=self.propagation)

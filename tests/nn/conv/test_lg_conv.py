@@ -3,6 +3,7 @@ import torch
 from torch_geometric.nn import LGConv as PyGLGConv
 
 from pyg_bsl.nn import LGConv
+from pyg_bsl.ops.propagation import METHODS
 from tests.nn.graphs import dense_adjacency, interactions, make_graph
 
 
@@ -50,6 +51,20 @@ def test_a_sparse_adjacency_is_not_turned_into_edge_indices():
 
 def test_repr():
     assert str(LGConv()) == "LGConv()"
+
+
+@pytest.mark.parametrize("propagation", METHODS)
+def test_every_way_to_multiply_gives_the_same(propagation):
+    if propagation == "torch_sparse":
+        pytest.importorskip("torch_sparse")
+    expected = dense_adjacency(interactions()) @ rows()
+    conv = LGConv(propagation=propagation)
+    torch.testing.assert_close(conv(rows(), make_graph().adjacency), expected)
+
+
+def test_an_unknown_way_to_multiply_is_an_error():
+    with pytest.raises(ValueError, match="Unknown propagation 'crs'; did you mean 'csr'"):
+        LGConv(propagation="crs")
 
 
 def dense_edges() -> tuple[torch.Tensor, torch.Tensor]:

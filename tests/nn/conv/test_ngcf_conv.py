@@ -85,3 +85,5 @@ def test_repr_and_bad_arguments():
     assert str(NGCFConv(5, 3)) == "NGCFConv(5, 3)"
     with pytest.raises(ValueError, match=r"'node_dropout' must be in \[0, 1\) \(got 1\.0\)"):
         NGCFConv(5, 3, node_dropout=1.0)
+    with pytest.raises(ValueError, match="Unknown propagation 'crs'; did you mean 'csr'"):
+        NGCFConv(5, 3, propagation="crs")
