@@ -1,0 +1,91 @@
+"""What all benchmarks share: medians taken in turns, fresh processes, Markdown tables."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from importlib import import_module
+from multiprocessing import get_context
+from typing import TypeVar
+
+T = TypeVar("T")
+
+KEEP_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": "-1"}
+"""Settings with which glibc keeps large blocks that were freed instead of giving them back to the
+system and faulting them in again every step; ways with large temporaries gain 3 to 4 times."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says.
+
+    Args:
+        threads: Threads that every way may use.
+        rounds: Rounds of which the median is taken.
+        quick: Tiny sizes, to see that everything runs.
+        dataset: Name of a published data set to propagate and evaluate on instead of a generated
+            graph of Yelp2018's size.
+    """
+
+    threads: int = 1
+    rounds: int = 5
+    quick: bool = False
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and what must be known to read it."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+    def markdown(self) -> str:
+        """The note and the table."""
+        lines = [self.head, ["---"] * len(self.head), *self.rows]
+        return "\n".join([self.note, "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def medians(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each way; in each round all ways run once, after one round to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each[1:]) for name, each in seconds.items()}
+
+
+def in_fresh_process(function: Callable[..., T], *args: object, env: Mapping[str, str]) -> T:
+    """``function(*args)`` in a new interpreter with ``env`` added to its environment."""
+    before = dict(os.environ)
+    os.environ.update(env)
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(function, *args).result()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def section(subject: str, options: Options) -> str:
+    """The tables of a subject, ``benchmarks/{subject}.py``, with the machine they are of."""
+    import torch
+
+    from pyg_bsl.training.result import machine
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    tables = import_module(f"benchmarks.{subject}").run(options)
+    where = (
+        f"{machine()['processor']}, {options.threads} of {os.cpu_count()} processors, torch "
+        f"{torch.__version__}, {date.today()}, medians of {options.rounds} rounds"
+    )
+    return "\n\n".join([f"*{where}.*", *(table.markdown() for table in tables)])
