@@ -16,11 +16,13 @@ of the plain path. Half-precision scores are reduced in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.fused import fused_log_mean_exp, fused_log_mean_power
+from pyg_bsl.ops.fused import fused_log_mean_exp
+from pyg_bsl.ops.power_sums import fused_log_mean_power
 from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores
 from pyg_bsl.ops.stream import stream
 
@@ -54,7 +56,7 @@ def log_mean_exp(scores: Scores, tau: float) -> Tensor:
     Shapes:
         - **output:** ``[B]``
     """
-    if isinstance(scores, LazyScores) and scores.query.device.type == "cpu":
+    if isinstance(scores, LazyScores):
         return fused_log_mean_exp(scores, tau)
     return log_mean_exp_map(scores, lambda s: s / tau)
 
@@ -63,7 +65,7 @@ def log_mean_power(scores: Scores, pos: Tensor, power: float) -> Tensor:
     r"""Log-mean over the negatives of :math:`\mathrm{relu}(1 + (s_{bj} - s_b) / 2)^{power}`.
 
     Exact over a whole catalogue for many positives of a user at once when the power is a small
-    whole number and scores are bounded (see :func:`pyg_bsl.ops.fused.fused_log_mean_power`).
+    whole number and scores are bounded (see :mod:`pyg_bsl.ops.power_sums`).
 
     Args:
         scores: Dense or lazy scores of ``B`` rows.
@@ -73,13 +75,7 @@ def log_mean_power(scores: Scores, pos: Tensor, power: float) -> Tensor:
     Shapes:
         - **output:** ``[B]``
     """
-    if (
-        isinstance(scores, LazyScores)
-        and scores.bounded
-        and scores.log_weight is None
-        and scores.query.device.type == "cpu"
-        and has_power_sums(power)
-    ):
+    if isinstance(scores, LazyScores) and scores.bounded and has_power_sums(power):
         return fused_log_mean_power(scores, pos, round(power))
 
     def log_power(s: Tensor, p: Tensor) -> Tensor:
@@ -102,10 +98,7 @@ def _reduce(scores: Scores, kernel: Kernel, args: tuple[Tensor, ...], log: bool)
         return _reduce_dense(scores, kernel, args, log)
     if args:
         return stream(scores, kernel, args, log)
-    per_query = LazyScores(
-        scores.query, scores.key, None, scores.drop, scores.log_weight, scores.bounded
-    )
-    return scores.spread(stream(per_query, kernel, args, log))
+    return scores.spread(stream(replace(scores, rows=None), kernel, args, log))
 
 
 def _reduce_dense(

@@ -20,8 +20,13 @@ import torch
 T = TypeVar("T")
 
 
-def num_workers(most: int) -> int:
-    """Threads to share work among: those PyTorch may use, and at most ``most``."""
+def num_workers(most: int, device: torch.device | None = None) -> int:
+    """Threads to share work among: those PyTorch may use, and at most ``most``.
+
+    A device that is not the CPU is driven by one.
+    """
+    if device is not None and device.type != "cpu":
+        return 1
     return max(1, min(torch.get_num_threads(), most))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from pyg_bsl.ops import DenseScores, LazyScores, Scores
+from pyg_bsl.ops.unit_rows import unit_rows
 from pyg_bsl.types import Batch, Embeddings, Negatives
 
 GATHER_COST = 16
@@ -19,6 +20,7 @@ def score(
     batch: Batch,
     negatives: Negatives,
     similarity: Literal["cosine", "dot"] = "cosine",
+    gemm: torch.dtype | None = None,
 ) -> tuple[Tensor, Scores]:
     """Scores of a batch: positives ``[B]`` and negatives of ``B`` rows.
 
@@ -29,12 +31,14 @@ def score(
         batch: The positive pairs.
         negatives: The negatives a sampler chose for them.
         similarity: ``"cosine"`` or ``"dot"`` (inner product).
+        gemm: Type of the numbers in matrix products of lazy scores (see
+            :class:`~pyg_bsl.ops.LazyScores`).
     """
     # Rows are taken by index_select: on several threads the gradient of user[queries] is not the
     # same to the bit from run to run, and takes four times as long.
     user, item = emb.user.index_select(0, batch.queries), emb.item
     if similarity == "cosine":
-        user, item = F.normalize(user, dim=1), F.normalize(item, dim=1)
+        user, item = unit_rows(user), unit_rows(item)
     # Every query has a positive: as many rows as queries means that they are the same.
     rows = None if batch.items.numel() == user.size(0) else batch.positives
     per_row = user if rows is None else user.index_select(0, rows.row)
@@ -49,6 +53,7 @@ def score(
         drop=negatives.drop,
         log_weight=negatives.log_weight,
         bounded=similarity == "cosine",
+        gemm=gemm,
     )
 
 

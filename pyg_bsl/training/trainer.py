@@ -78,8 +78,11 @@ class Trainer:
             trained on.
         pool_positives: Whether the loss is told the users of the rows, so that BSL pools a user's
             positives in the batch.
-        precision: ``"bfloat16"`` runs the backbone, and the scores of negatives drawn a row, under
-            autocast; scores over shared negatives or the catalogue are float32 all the same.
+        precision: ``"bfloat16"``: matrix products take bfloat16 numbers, in the backbone (under
+            autocast) and in the scores and their gradients; sums, exponentials and weights stay
+            float32. Where the loss is so steep that rounding would move its terms by more than
+            2 % (SL below a temperature of 0.1), its scores stay float32 too. ``"auto"``:
+            bfloat16 where the device has units for it (GPU tensor cores, AMX), else float32.
         k: List lengths to report metrics at.
         metric: Validation metric by which epochs are compared.
         protocol: Evaluation protocol, by name or itself.
@@ -111,7 +114,7 @@ class Trainer:
         similarity: Similarity | None = None,
         rank_by: Similarity | None = None,
         pool_positives: bool = False,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Literal["float32", "bfloat16", "auto"] = "float32",
         k: int | Sequence[int] = (10, 20),
         metric: str = "ndcg@20",
         protocol: str | Protocol = "holdout",
@@ -141,7 +144,7 @@ class Trainer:
         self.unit_norm = self.similarity == "cosine" if unit_norm is None else unit_norm
         self.lr = _in_range("lr", (0.1 if self.unit_norm else 0.01) if lr is None else lr, above=0)
         self.pool_positives = pool_positives
-        pick("precision", precision, {"float32": None, "bfloat16": None})
+        pick("precision", precision, {"float32": None, "bfloat16": None, "auto": None})
         self.precision = precision
         name, at = parse_metric(metric)
         self.metric = f"{name}@{at}"
@@ -159,6 +162,8 @@ class Trainer:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = _check_device(device)
+        auto = precision == "auto" and _has_bfloat16_units(self.device)
+        self._gemm = torch.bfloat16 if auto or precision == "bfloat16" else None
         self.should_stop = False
 
     def config(self) -> dict[str, Any]:
@@ -238,12 +243,9 @@ class Trainer:
 
     def step_loss(self, graph: BipartiteGraph, batch: Batch, negatives: Negatives) -> Tensor:
         """Training loss of one batch, a scalar with gradients."""
-        autocast = torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
-        )
-        with autocast:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._gemm is not None):
             emb = self.backbone(graph)
-            pos, neg = score(emb, batch, negatives, self.similarity)
+            pos, neg = score(emb, batch, negatives, self.similarity, self._gemm)
         users = batch.users if self.pool_positives else None
         loss: Tensor = self.loss(pos, neg, users=users)
         auxiliary = self.backbone.auxiliary_loss(emb, batch)
@@ -472,6 +474,16 @@ def _check_device(name: str | torch.device) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"'device' cannot be '{name}' here: {reason}") from error
     return device
+
+
+def _has_bfloat16_units(device: torch.device) -> bool:
+    """Whether bfloat16 products are faster than float32 ones there, as far as it can be told."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":  # instructions without AMX (avx512_bf16) are no faster
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("amx_bf16", False))
+    return False
 
 
 def _part(name: str, value: T, kind: type[T]) -> T:

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,3 +49,22 @@ def test_tiles_put_together_are_the_dense_scores(drop: DropKind, height: int, wi
     values = scores.dense().values.detach()
     torch.testing.assert_close(whole, values)
     torch.testing.assert_close(zeroed, values.masked_fill(values == -torch.inf, 0))
+
+
+@pytest.mark.parametrize("gemm", [None, torch.bfloat16])
+def test_gradients_are_added_to_what_is_there_in_the_queries_type(gemm) -> None:
+    scores = replace(lazy_scores(0, dtype=torch.float32, num_queries=5, num_keys=9), gemm=gemm)
+    query, key = scores.query.detach(), scores.key.detach()
+    slope = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+    grad_query, grad_key = torch.ones_like(query), torch.full((4, key.size(1)), 2.0)
+    tiles = TileScores(replace(scores, query=query, key=key), 5, 4)
+    for c0 in (0, 5, 0):
+        expected = grad_query + slope @ key[c0 : c0 + 4], grad_key + slope.t() @ query
+        tile = tiles(0, 5, c0, c0 + 4)
+        torch.testing.assert_close(
+            tile, query @ key[c0 : c0 + 4].t(), rtol=0, atol=1e-6 if gemm is None else 2.0**-7
+        )
+        tiles.add_gradients(slope, query, c0, c0 + 4, grad_query, grad_key)
+        tol = 1e-5 if gemm is None else 0.02
+        torch.testing.assert_close((grad_query, grad_key), expected, rtol=tol, atol=tol)
+        assert grad_query.dtype == grad_key.dtype == torch.float32

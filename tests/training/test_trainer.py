@@ -12,7 +12,8 @@ from pyg_bsl.losses import BPR, BSL, LOSSES, PSL, SL
 from pyg_bsl.nn import BACKBONES, MF, NGCF, LightGCN, Popularity
 from pyg_bsl.sampling import SAMPLERS, AllItems, BatchLoader, InBatch, Shared, Uniform
 from pyg_bsl.training import Callback, NonFiniteLossError, Trainer
-from pyg_bsl.types import BipartiteGraph, UserItems
+from pyg_bsl.training.trainer import _has_bfloat16_units
+from pyg_bsl.types import BipartiteGraph, Negatives, UserItems
 from tests.planted import NUM_ITEMS, NUM_USERS, cluster, planted
 from tests.training.parts import BestAt, Broken, Raises, Recorder, fit, new_mf, new_trainer
 
@@ -282,15 +283,36 @@ def test_bfloat16_runs_on_the_cpu(name):
         assert all(x.dtype == torch.float32 for x in result.state_dict.values())
 
 
-def test_bfloat16_is_close_to_float32():
+@pytest.mark.parametrize("sampler", [AllItems(), Uniform(4)], ids=["lazy", "per row"])
+def test_bfloat16_is_close_to_float32(sampler):
     batch = first_batch("pair")
-    negatives = Uniform(4).sample(batch, planted().train, torch.Generator().manual_seed(0))
+    negatives = sampler.sample(batch, planted().train, torch.Generator().manual_seed(0))
     full, half = (
         new_trainer(precision=precision).step_loss(planted(), batch, negatives)
         for precision in ("float32", "bfloat16")
     )
     assert full != half
     torch.testing.assert_close(full, half, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_automatic_precision_is_bfloat16_only_where_that_is_fast(monkeypatch, fast):
+    monkeypatch.setattr("pyg_bsl.training.trainer._has_bfloat16_units", lambda device: fast)
+    batch = first_batch("pair")
+    auto, same, other = (
+        new_trainer(precision=precision).step_loss(planted(), batch, Negatives(None))
+        for precision in ("auto", *(("bfloat16", "float32") if fast else ("float32", "bfloat16")))
+    )
+    assert torch.equal(auto, same) and not torch.equal(auto, other)
+
+
+def test_a_processor_that_does_not_tell_what_it_has_trains_in_float32(monkeypatch):
+    device = torch.device("cpu")
+    amx = torch.cpu.get_capabilities().get("amx_bf16", False)
+    assert _has_bfloat16_units(device) == amx
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not _has_bfloat16_units(device)
+    assert not _has_bfloat16_units(torch.device("meta"))
 
 
 # What is left out, the trainer chooses

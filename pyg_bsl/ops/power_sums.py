@@ -1,0 +1,218 @@
+r"""Log-means of powers of gaps over a whole catalogue, for many positives of a user at once.
+
+For scores in [-1, 1] put :math:`x_j = (1 + s_j) / 2` and :math:`y_b = (1 - s_b) / 2`, both in
+[0, 1]. Then :math:`1 + d = x_j + y_b`, the relu never acts, and by the binomial theorem
+
+.. math::
+    \sum_j w_j (x_j + y_b)^m = \sum_{k=0}^m \binom{m}{k} y_b^{m-k} \sum_j w_j x_j^k ,
+
+so :math:`m` power sums of a user give the exact sums of all its positives. All terms are
+non-negative: nothing cancels. With the largest :math:`x` of the user, :math:`t`, the code below
+takes :math:`(y + t)^m` out of the sum: what is left is at least 1.
+
+Passes over the scores are as in :mod:`pyg_bsl.ops.fused`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pyg_bsl.ops.fused import same_weight, without_vectors
+from pyg_bsl.ops.scores import LazyScores
+from pyg_bsl.ops.tiles import TileScores, tile_size
+from pyg_bsl.ops.walk import fits_whole_rows, walk_keys, walk_rows
+
+
+def fused_log_mean_power(scores: LazyScores, pos: Tensor, power: int) -> Tensor:
+    r"""Log-mean over the keys of :math:`(1 + (s_{bj} - s_b) / 2)^m`, ``[B]``."""
+    scores = scores.in_float32().up_to(power)
+    if scores.log_weight is not None:  # only ratios of weights count: the largest becomes 1
+        log_weight = scores.log_weight.to(scores.query.dtype)
+        scores = replace(scores, log_weight=log_weight - log_weight.amax())
+    y = (1 - pos.to(scores.query.dtype)) / 2
+    return _LogMeanPower.apply(scores, power, scores.query, scores.key, y)
+
+
+class _LogMeanPower(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scores: LazyScores, power: int, query: Tensor, key: Tensor, y: Tensor
+    ) -> Tensor:
+        halves = replace(scores, query=query / 2, key=key)
+        rows = scores.rows
+        row = torch.arange(y.numel(), device=y.device) if rows is None else rows.row
+        count = scores.query_mass()
+        grads: list[Tensor] = []
+        if fits_whole_rows(scores):
+            out, slope, slopes, top, *grads = _rows_and_gradients(halves, power, count, row, y)
+        else:
+            total, top = _sums(halves, power)
+            out, slope, slopes = _expand(torch.cat([count[:, None], total], dim=1), top, row, y)
+        empty = count == 0
+        spread_empty = empty[row]
+        out -= count.masked_fill(empty, 1).log()[row]
+        out.masked_fill_(spread_empty, 0)
+        slope.masked_fill_(spread_empty, 0)
+        ctx.halves, ctx.row = without_vectors(halves), row
+        ctx.save_for_backward(halves.query, key, top, slope, slopes, *grads)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, top, slope, slopes, *grads = ctx.saved_tensors
+        grad = grad_outputs[0]
+        weight = same_weight(grad) if grads else None
+        if weight is not None:
+            return None, None, weight / 2 * grads[0], weight * grads[1], grad * slope
+        halves = replace(ctx.halves, query=query, key=key)
+        coefficient = slopes.new_zeros(query.size(0), slopes.size(1))
+        coefficient.index_add_(0, ctx.row, grad[:, None] * slopes)
+        grad_query, grad_key = _gradients(halves, top, coefficient)
+        return None, None, grad_query / 2, grad_key, grad * slope
+
+
+def _rows_and_gradients(
+    halves: LazyScores, m: int, count: Tensor, row: Tensor, y: Tensor
+) -> tuple[Tensor, ...]:
+    """What :func:`_expand` gives, the largest x ``[Q, 1]``, and the gradients of the sum of rows.
+
+    The gradients are those to queries and keys.
+    """
+    query, weight = halves.query, _weight(halves)
+    bounds = range(y.numel() + 1) if halves.rows is None else halves.rows.bounds
+    out, slope, slopes = torch.empty_like(y), torch.empty_like(y), y.new_empty(y.numel(), m)
+    top = query.new_empty(query.size(0), 1)
+    grad_query = torch.zeros_like(query)
+
+    def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
+        b = slice(bounds[part.start], bounds[part.stop])
+        local = row[b] - part.start
+        top[part] = _shares(tile).amax(1, keepdim=True).clamp_min_(torch.finfo(tile.dtype).tiny)
+        tile /= top[part]
+        scratch = tiles.like(tile)
+        sums = torch.cat([count[part, None], _power_sums(tile, m, weight, scratch)], dim=1)
+        out[b], slope[b], slopes[b] = _expand(sums, top[part], local, y[b])
+        coefficient = tile.new_zeros(tile.size(0), m).index_add_(0, local, slopes[b])
+        _polynomial(coefficient, tile, weight, scratch)
+        tiles.fill(scratch, part.start, part.stop, 0, tile.size(1), 0.0)
+        tiles.add_gradients(scratch, query[part], 0, tile.size(1), grad_query[part], grad_key)
+
+    grad_key = walk_rows(halves, visit)
+    return out, slope, slopes, top, grad_query, grad_key
+
+
+def _sums(halves: LazyScores, m: int) -> tuple[Tensor, Tensor]:
+    """Power sums ``[Q, m]`` of x over its largest, and that, ``[Q, 1]``."""
+    query, weight = halves.query, _weight(halves)
+    powers = torch.arange(1, m + 1, device=query.device)
+
+    def start() -> tuple[Tensor, Tensor]:
+        top = query.new_full((query.size(0), 1), torch.finfo(query.dtype).tiny)
+        return query.new_zeros(query.size(0), m), top
+
+    def visit(
+        part: slice, keys: slice, tile: Tensor, tiles: TileScores, made: tuple[Tensor, Tensor]
+    ) -> None:
+        total, top = (x[part] for x in made)
+        higher = torch.maximum(top, _shares(tile).amax(1, keepdim=True))
+        total *= (top / higher) ** powers
+        top.copy_(higher)
+        tile /= higher
+        piece = None if weight is None else weight[keys]
+        total += _power_sums(tile, m, piece, tiles.like(tile))
+
+    made = walk_keys(halves, start, visit)
+    top = torch.stack([top for _, top in made]).amax(0)
+    return torch.stack([total * (own / top) ** powers for total, own in made]).sum(0), top
+
+
+def _gradients(halves: LazyScores, top: Tensor, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients to queries and keys from the polynomials' coefficients ``[Q, m]``."""
+    query, weight = halves.query, _weight(halves)
+    grad_key = torch.zeros_like(halves.key)
+
+    def visit(
+        part: slice, keys: slice, tile: Tensor, tiles: TileScores, grad_query: Tensor
+    ) -> None:
+        _shares(tile).div_(top[part])
+        slope = tiles.like(tile)
+        piece = None if weight is None else weight[keys]
+        _polynomial(coefficient[part], tile, piece, slope)
+        tiles.fill(slope, part.start, part.stop, keys.start, keys.stop, 0.0)
+        tiles.add_gradients(
+            slope, query[part], keys.start, keys.stop, grad_query[part], grad_key[keys]
+        )
+
+    grad_query, *others = walk_keys(halves, lambda: torch.zeros_like(query), visit)
+    for other in others:
+        grad_query += other
+    return grad_query, grad_key
+
+
+def _weight(scores: LazyScores) -> Tensor | None:
+    return None if scores.log_weight is None else scores.log_weight.exp()
+
+
+def _shares(tile: Tensor) -> Tensor:
+    """From half the scores to x, in place; 0 for dropped ones, -inf so far."""
+    tile += 0.5
+    return tile.clamp_min_(0)
+
+
+def _expand(sums: Tensor, top: Tensor, row: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From power sums ``[Q, m + 1]`` to each row's log-sum, and its slopes.
+
+    Returns:
+        The log-sum, its slope in y, and the coefficients of its slope in x, a polynomial in x
+        over ``top``: ``[B]``, ``[B]`` and ``[B, m]``.
+    """
+    m = sums.size(1) - 1
+    tiny = torch.finfo(y.dtype).tiny
+    powers = torch.arange(m + 1, device=y.device)
+    binomial = y.new_tensor([math.comb(m, k) for k in range(m + 1)])
+    lower = y.new_tensor([m * math.comb(m - 1, k) for k in range(m)])
+    least, top, spread = y.clamp_min(tiny)[:, None], top[row], sums[row]
+    whole = least + top  # [B, 1]
+    up, down = (top / whole) ** powers, (least / whole) ** powers.flip(0)
+    total = (binomial * up * down * spread).sum(1)
+    # Where even the largest 1 + d is 0, the relu passes no gradient.
+    part_of_total = (1 / (total[:, None] * whole)).masked_fill(whole <= 2 * tiny, 0)
+    slopes = lower * up[:, :m] * down[:, 1:] * part_of_total
+    return total.log() + m * whole[:, 0].log(), (slopes * spread[:, :m]).sum(1), slopes
+
+
+def _few_rows(x: Tensor) -> list[slice]:
+    """Rows of a tile a few at a time, so that many passes over them stay in the nearest cache."""
+    few = max(1, tile_size(x.device) // (4 * x.size(1)))
+    return [slice(r, r + few) for r in range(0, x.size(0), few)]
+
+
+def _power_sums(x: Tensor, m: int, weight: Tensor | None, scratch: Tensor) -> Tensor:
+    """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""
+    sums = x.new_empty(x.size(0), m)
+    for rows in _few_rows(x):
+        power = x[rows] if weight is None else torch.mul(x[rows], weight, out=scratch[rows])
+        for k in range(m):
+            if k > 0:
+                power = torch.mul(power, x[rows], out=scratch[rows])
+            torch.sum(power, 1, out=sums[rows, k])
+    return sums
+
+
+def _polynomial(coefficient: Tensor, x: Tensor, weight: Tensor | None, out: Tensor) -> None:
+    """``out = weight * (c_0 + c_1 x + ...)`` with coefficients ``[R, m]`` of each row (Horner)."""
+    m = coefficient.size(1)
+    for rows in _few_rows(x):
+        c = coefficient[rows, :, None]  # [r, m, 1]
+        value = out[rows].copy_(c[:, m - 1].expand_as(out[rows]))
+        for k in range(m - 2, -1, -1):
+            torch.addcmul(c[:, k], value, x[rows], out=value)
+        if weight is not None:
+            value *= weight

@@ -1,0 +1,86 @@
+"""Walking over all tiles of lazy scores on several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from pyg_bsl.ops.scores import LazyScores
+from pyg_bsl.ops.tiles import TileScores, tile_size
+from pyg_bsl.ops.workers import num_workers, share
+
+T = TypeVar("T")
+
+LEAST_QUERIES = 16
+"""Below this many queries a tile is too flat for matrix products to be fast."""
+
+KEYS_PER_TILE = 2048
+
+
+def fits_whole_rows(scores: LazyScores) -> bool:
+    """Whether a tile of all keys, and a sum of the keys' gradient a thread, is small (CPU only)."""
+    device, num_keys = scores.query.device, scores.key.size(0)
+    return device.type == "cpu" and num_keys * LEAST_QUERIES <= tile_size(device)
+
+
+def walk_rows(
+    scores: LazyScores, visit: Callable[[slice, Tensor, TileScores, Tensor], None]
+) -> Tensor:
+    """Gradient of the keys, ``[N, D]``, to which ``visit`` adds for each block of queries.
+
+    Blocks are shared among threads, each with a tile and a sum of its own. ``visit`` gets the
+    queries, their scores against all keys (overwritten by the next block), what made them, and the
+    sum.
+    """
+    num_queries, num_keys = scores.query.size(0), scores.key.size(0)
+    most = max(1, tile_size(scores.query.device) // num_keys)
+    num_blocks = -(-num_queries // most)
+
+    def work(blocks: range) -> Tensor:
+        grad_key = torch.zeros_like(scores.key)
+        tiles = TileScores(scores, most, num_keys)
+        for block in blocks:
+            q0, q1 = block * most, min((block + 1) * most, num_queries)
+            visit(slice(q0, q1), tiles(q0, q1, 0, num_keys), tiles, grad_key)
+        return grad_key
+
+    total, *others = share(work, num_blocks, num_workers(num_blocks))
+    for other in others:
+        total += other
+    return total
+
+
+def walk_keys(
+    scores: LazyScores,
+    start: Callable[[], T],
+    visit: Callable[[slice, slice, Tensor, TileScores, T], None],
+) -> list[T]:
+    """What ``start`` made on each thread, after ``visit`` has seen all tiles of its keys.
+
+    Each thread has keys of its own, so that what belongs to keys needs no sum over threads.
+    ``visit`` gets the queries and the keys of a tile, the tile (overwritten by the next), what made
+    it, and what ``start`` made.
+    """
+    num_queries, num_keys = scores.query.size(0), scores.key.size(0)
+    device = scores.query.device
+    size = tile_size(device)
+    workers = num_workers(-(-num_keys // KEYS_PER_TILE), device)
+    width = min(num_keys, KEYS_PER_TILE if device.type == "cpu" else size // 256)
+    num_blocks = -(-num_keys // (width * workers)) * workers  # as many for each thread
+    width = -(-num_keys // num_blocks)
+    height = max(1, size // width)
+
+    def work(blocks: range) -> T:
+        made = start()
+        tiles = TileScores(scores, height, width)
+        for c0 in range(blocks.start * width, min(blocks.stop * width, num_keys), width):
+            c1 = min(c0 + width, num_keys)
+            for q0 in range(0, num_queries, height):
+                q1 = min(q0 + height, num_queries)
+                visit(slice(q0, q1), slice(c0, c1), tiles(q0, q1, c0, c1), tiles, made)
+        return made
+
+    return share(work, num_blocks, workers)
