@@ -141,6 +141,8 @@ def _how_to_parse(hint: Any) -> Mapping[str, Any] | None:
         return {"type": hint, "metavar": hint.__name__.upper()}
     if args == (int,):
         return {"type": _whole_numbers, "metavar": "INT,INT,..."}
+    if args == (float,):
+        return {"type": _numbers, "metavar": "FLOAT,FLOAT,..."}
     return None
 
 
@@ -153,3 +155,10 @@ def _whole_numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not whole numbers with commas") from None
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not numbers with commas") from None

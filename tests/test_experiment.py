@@ -78,7 +78,7 @@ def test_the_result_tells_every_setting(folder):
     config = Experiment(data=folder, **PARTS).run().config
     assert config["data"] == folder and config["dataset"] is None
     assert config["loss"] == {"name": "PSL", "tau": 0.25, "activation": "relu"}
-    assert config["trainer"]["lr"] == 0.1 and config["trainer"]["schedule"] == "linear"
+    assert config["trainer"]["lr"] == 0.05 and config["trainer"]["schedule"] == "linear"
     assert (config["epochs"], config["seed"]) == (3, 5)
 
 
@@ -174,7 +174,10 @@ def test_own_data_is_called_by_its_folder(tmp_path, monkeypatch, path):
         ({"data": "x", "loss_args": {"tau": True}}, r"'tau' must be float \(got True\)"),
         ({"data": "x", "backbone_args": {"embedding_dim": 4.5}}, r"must be int \(got 4.5\)"),
         ({"data": "x", "backbone_args": {"init": "xaver"}}, "did you mean 'xavier'"),
-        ({"data": "x", "backbone_args": {"init": 3}}, r"must be Literal\['xavier', 'normal'\]"),
+        (
+            {"data": "x", "backbone_args": {"init": 3}},
+            r"must be Literal\['xavier', 'normal', 'svd'\]",
+        ),
         ({"data": "x", "trainer_args": {"lr": "0.1"}}, r"'lr' must be float \| None \(got '0.1'\)"),
         ({"data": "x", "trainer_args": {"lr": float("nan")}}, r"'lr' must be .* \(got nan\)"),
         ({"data": "x", "trainer_args": {"k": [5, "x"]}}, r"'k' must be int \| Sequence\[int\]"),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from pyg_bsl.names import pick
 from pyg_bsl.nn._checks import check_size
+from pyg_bsl.nn.svd import svd_vectors
 from pyg_bsl.space import Space
 from pyg_bsl.types import Batch, BipartiteGraph, Embeddings
 
-Init = Literal["xavier", "normal"]
+Init = Literal["xavier", "normal", "svd"]
 
 
 class Backbone(nn.Module, ABC):
@@ -66,6 +67,12 @@ class Backbone(nn.Module, ABC):
     def reset_parameters(self) -> None:
         """Start anew."""
 
+    def setup(self, graph: BipartiteGraph) -> None:
+        """Make what depends on the data; a trainer calls it before the first step.
+
+        What is there already is kept.
+        """
+
     def tables(self) -> tuple[nn.Parameter, ...]:
         """Learned tables whose rows are the vectors of users or items."""
         return ()
@@ -91,7 +98,9 @@ class EmbeddingBackbone(Backbone):
         num_users: Number of users.
         num_items: Number of items.
         embedding_dim: Size of the learned vectors.
-        init: How they start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How they start: ``"xavier"`` (uniform, Glorot), ``"normal"``, or ``"svd"``: at length
+            1 along singular vectors of the training interactions
+            (:func:`~pyg_bsl.nn.svd.svd_vectors`), which are found when training starts.
         init_std: Standard deviation of ``"normal"``.
     """
 
@@ -105,7 +114,7 @@ class EmbeddingBackbone(Backbone):
         init_std: float = 0.1,
     ) -> None:
         super().__init__(num_users, num_items, embedding_dim=embedding_dim)
-        pick("init", init, {"xavier": None, "normal": None})
+        pick("init", init, {"xavier": None, "normal": None, "svd": None})
         if not 0 < init_std < float("inf"):
             raise ValueError(f"'init_std' must be positive (got {init_std})")
         self.init = init
@@ -121,10 +130,28 @@ class EmbeddingBackbone(Backbone):
     def reset_embeddings(self) -> None:
         """Draw the learned vectors anew."""
         for table in self.tables():
-            if self.init == "xavier":
-                nn.init.xavier_uniform_(table)
-            else:
+            if self.init == "normal":
                 nn.init.normal_(table, std=self.init_std)
+            else:
+                nn.init.xavier_uniform_(table)
+        self._waits_for_data = self.init == "svd"
+
+    @torch.no_grad()
+    def setup(self, graph: BipartiteGraph) -> None:
+        """Place vectors that start along singular vectors, unless they were placed or loaded."""
+        if not self._waits_for_data:
+            return
+        self.check_size(graph)
+        for table, start in zip(
+            self.tables(), svd_vectors(graph.train, self.embedding_dim), strict=True
+        ):
+            met = start.any(dim=1, keepdim=True)  # who has no interactions keeps a random vector
+            table.copy_(torch.where(met, start.to(table.dtype), table))
+        self._waits_for_data = False
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._waits_for_data = False
+        super()._load_from_state_dict(*args, **kwargs)
 
     def reset_parameters(self) -> None:
         """Draw everything that is learned anew."""

@@ -31,7 +31,7 @@ class LightGCN(EmbeddingBackbone):
         num_items: Number of items.
         embedding_dim: Size of an embedding.
         num_layers: Number of layers :math:`K`.
-        init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How the vectors start: ``"xavier"`` (uniform, Glorot), ``"normal"`` or ``"svd"``.
         init_std: Standard deviation of ``"normal"``.
         propagation: Who multiplies with the adjacency, as ``method`` of
             :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same.

@@ -25,7 +25,7 @@ class MF(EmbeddingBackbone):
         num_users: Number of users.
         num_items: Number of items.
         embedding_dim: Size of an embedding.
-        init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How the vectors start: ``"xavier"`` (uniform, Glorot), ``"normal"`` or ``"svd"``.
         init_std: Standard deviation of ``"normal"``.
         dropout: Share of a user's vector that is zeroed in a training step (the authors of BSL
             train with 0.1).

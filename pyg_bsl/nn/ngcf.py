@@ -40,7 +40,7 @@ class NGCF(EmbeddingBackbone):
         dropout: Message dropout: share of a layer's numbers that is zeroed in a training step.
         node_dropout: Share of the nodes that send nothing to their neighbours in a training step,
             drawn for every layer.
-        init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How the vectors start: ``"xavier"`` (uniform, Glorot), ``"normal"`` or ``"svd"``.
         init_std: Standard deviation of ``"normal"``.
         propagation: Who multiplies with the adjacency, as ``method`` of
             :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same.

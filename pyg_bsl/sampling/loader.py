@@ -20,7 +20,7 @@ class BatchLoader:
 
     Args:
         train: Training interactions, on the CPU.
-        batch_size: Users (or pairs) of a batch; :obj:`None`: 1024, or a twelfth of all if that
+        batch_size: Users (or pairs) of a batch; :obj:`None`: 2048, or a twelfth of all if that
             is less, so that an epoch has several steps on small data too.
         by: ``"user"``: a batch is ``batch_size`` users with all their items; ``"pair"``:
             ``batch_size`` single pairs.
@@ -47,7 +47,7 @@ class BatchLoader:
         self.with_seen = with_seen
         self._active = train.counts.nonzero().squeeze(1)
         if batch_size is None:
-            batch_size = max(1, min(1024, self._total // 12))
+            batch_size = max(1, min(2048, self._total // 12))
         self.batch_size = check_count("batch_size", batch_size)
 
     def __len__(self) -> int:

@@ -57,9 +57,11 @@ class Trainer:
         sampler: Chooses negatives; :obj:`None`: the whole catalogue for a loss that reduces the
             negatives once a user (:attr:`Loss.per_user <pyg_bsl.losses.Loss.per_user>`), 1024
             shared by the batch for the others.
-        lr: Learning rate of Adam; :obj:`None`: 0.1 for vectors kept at length 1, where a step
-            is a turn of about that angle, else 0.01.
-        batch_size: Users (or pairs) of a batch; :obj:`None`: 1024, or a twelfth of all if that
+        lr: Learning rate of Adam; :obj:`None`: 0.05 for vectors kept at length 1, where it is a
+            step's turn of each component, else 0.01.
+        betas: Adam's decay of the gradient's mean and square. A training here is hundreds of large
+            steps and not hundreds of thousands: a shorter memory of the squares learns faster.
+        batch_size: Users (or pairs) of a batch; :obj:`None`: 2048, or a twelfth of all if that
             is less.
         batch_by: ``"user"``: a batch is users with all their positives; ``"pair"``: single
             positives; :obj:`None`: what suits the sampler.
@@ -104,6 +106,7 @@ class Trainer:
         sampler: Sampler | None = None,
         *,
         lr: float | None = None,
+        betas: Sequence[float] = (0.9, 0.95),
         batch_size: int | None = None,
         batch_by: Literal["user", "pair"] | None = None,
         schedule: Literal["linear", "cosine", "constant"] = "linear",
@@ -142,7 +145,10 @@ class Trainer:
         for scores in (self.similarity, self.rank_by):
             pick("similarity", scores, {"cosine": None, "dot": None})
         self.unit_norm = self.similarity == "cosine" if unit_norm is None else unit_norm
-        self.lr = _in_range("lr", (0.1 if self.unit_norm else 0.01) if lr is None else lr, above=0)
+        self.lr = _in_range("lr", (0.05 if self.unit_norm else 0.01) if lr is None else lr, above=0)
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"'betas' must be two numbers of at least 0 and below 1 (got {betas})")
+        self.betas = (float(betas[0]), float(betas[1]))
         self.pool_positives = pool_positives
         pick("precision", precision, {"float32": None, "bfloat16": None, "auto": None})
         self.precision = precision
@@ -290,6 +296,7 @@ class Trainer:
         )
         graph = graph.to(self.device)
         model = nn.ModuleList([self.backbone, self.loss]).to(self.device)
+        self.backbone.setup(graph)
         best, good = _State(model), _State(model)
         try:
             if any(p.requires_grad for p in self.backbone.parameters()):
@@ -324,6 +331,7 @@ class Trainer:
         optimizer = torch.optim.Adam(
             parameters,
             lr=self.lr,
+            betas=self.betas,
             weight_decay=self.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )

@@ -93,10 +93,10 @@ def test_small_data_still_gets_twelve_batches_or_so(by, total):
     assert len(loader) == 12
 
 
-def test_large_data_gets_batches_of_1024():
-    users = torch.arange(20_000)
-    rows = UserItems.from_pairs(users, torch.zeros_like(users), 20_000, 1)
-    assert BatchLoader(rows).batch_size == BatchLoader(rows, by="pair").batch_size == 1024
+def test_large_data_gets_batches_of_2048():
+    users = torch.arange(40_000)
+    rows = UserItems.from_pairs(users, torch.zeros_like(users), 40_000, 1)
+    assert BatchLoader(rows).batch_size == BatchLoader(rows, by="pair").batch_size == 2048
 
 
 def test_one_pair_is_an_epoch():

@@ -31,7 +31,7 @@ def first_batch(by="user", size=6):
 
 
 def test_a_trained_model_ranks_the_items_of_a_users_cluster_first():
-    trainer = new_trainer()
+    trainer = new_trainer(lr=0.1)
     result = fit(trainer, 10)
     emb = trainer.backbone.eval()(planted())
     items, _ = recommend(emb, planted(), range(NUM_USERS), k=4)
@@ -121,6 +121,7 @@ def test_the_same_seed_gives_the_same_bits_on_several_threads(sampler):
         {"grad_clip": 0.05},
         {"schedule": "cosine"},
         {"schedule": "constant"},
+        {"betas": [0.8, 0.99]},
         {"unit_norm": True, "weight_decay": 0.1, "l2": 0.1, "grad_clip": 0.1, "lr": 0.3},
     ],
     ids=str,
@@ -138,7 +139,11 @@ def test_steps_are_those_of_a_plain_loop(options):
     trainer.callbacks = (recorder,)
     result = fit(trainer, epochs)
 
-    optimizer = torch.optim.Adam([user, item], weight_decay=options.get("weight_decay", 0))
+    optimizer = torch.optim.Adam(
+        [user, item],
+        betas=options.get("betas", (0.9, 0.95)),
+        weight_decay=options.get("weight_decay", 0),
+    )
     u, i = graph.train.users, graph.train.items
     for epoch in range(epochs):
         done = epoch / epochs
@@ -322,7 +327,7 @@ def test_defaults_follow_the_parts():
     trainer = Trainer(new_mf(), SL())
     assert isinstance(trainer.sampler, AllItems) and trainer.batch_by == "user"
     assert (trainer.similarity, trainer.rank_by) == ("cosine", "cosine")
-    assert trainer.unit_norm and trainer.lr == 0.1
+    assert trainer.unit_norm and trainer.lr == 0.05
     assert trainer.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
     trainer = Trainer(new_mf(), PSL(activation="tanh"))
@@ -356,7 +361,8 @@ def test_the_configuration_is_plain_data_and_tells_all():
         "loss": {"name": "PSL", "tau": 0.1, "activation": "relu"},
         "sampler": {"name": "Uniform", "num_negatives": 3, "avoid_seen": True},
         "trainer": {
-            "lr": 0.1,
+            "lr": 0.05,
+            "betas": [0.9, 0.95],
             "batch_size": 8,
             "batch_by": "pair",
             "schedule": "linear",
@@ -607,6 +613,8 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_good_weights():
         ({"batch_by": "users"}, "Unknown batch_by 'users'; did you mean 'user'?"),
         ({"schedule": "cosin"}, "Unknown schedule 'cosin'; did you mean 'cosine'?"),
         ({"weight_decay": -1}, r"'weight_decay' must be at least 0 and finite \(got -1\)"),
+        ({"betas": (0.9, 1.0)}, r"'betas' must be two numbers of at least 0 and below 1 \(got \(0"),
+        ({"betas": (0.9,)}, r"'betas' must be two numbers"),
         ({"l2": -0.1}, r"'l2' must be at least 0 and finite \(got -0.1\)"),
         ({"grad_clip": 0}, r"'grad_clip' must be above 0 and finite \(got 0\)"),
         ({"similarity": "cos"}, "Unknown similarity 'cos'; did you mean 'cosine'?"),
