@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores
-from pyg_bsl.ops.walk import fits_whole_rows, walk_keys, walk_rows
+from pyg_bsl.ops.walk import fits_whole_rows, same_weight, walk_keys, walk_rows
 
 NO_SHIFT_TAU = 1 / 60
 """Down to this temperature exp(s / tau) of a score in [-1, 1] is summed without a shift: float32
@@ -30,14 +30,6 @@ def fused_log_mean_exp(scores: LazyScores, tau: float) -> Tensor:
     r"""Log-mean-exp over the keys of :math:`s_{bj} / \tau`, ``[B]``."""
     scores = scores.in_float32().up_to(1 / tau)
     return _LogMeanExp.apply(scores, tau, scores.query, scores.key)
-
-
-def same_weight(grad: Tensor) -> float | None:
-    """The weight of every row if it is the same for all of them, else None."""
-    weight = float(grad.sum()) / max(grad.numel(), 1)
-    rtol = 1e-5 if grad.dtype == torch.float32 else 1e-12
-    same = torch.allclose(grad, grad.new_full((), weight).expand_as(grad), rtol=rtol, atol=0)
-    return weight if same else None
 
 
 def without_vectors(scores: LazyScores) -> LazyScores:

@@ -19,6 +19,9 @@ LEAST_QUERIES = 16
 
 KEYS_PER_TILE = 2048
 
+MOST_SUMS = 1 << 26
+"""Numbers that the threads' own sums of the keys' gradient may take together: 256 MiB."""
+
 
 def fits_whole_rows(scores: LazyScores) -> bool:
     """Whether a tile of all keys, and a sum of the keys' gradient a thread, is small (CPU only)."""
@@ -36,8 +39,11 @@ def walk_rows(
     sum.
     """
     num_queries, num_keys = scores.query.size(0), scores.key.size(0)
-    most = max(1, tile_size(scores.query.device) // num_keys)
+    device = scores.query.device
+    most = max(1, tile_size(device) // num_keys)
     num_blocks = -(-num_queries // most)
+    # A sum of its own costs a thread as much memory as the keys: few where they are large.
+    workers = num_workers(min(num_blocks, max(1, MOST_SUMS // scores.key.numel())), device)
 
     def work(blocks: range) -> Tensor:
         grad_key = torch.zeros_like(scores.key)
@@ -47,7 +53,7 @@ def walk_rows(
             visit(slice(q0, q1), tiles(q0, q1, 0, num_keys), tiles, grad_key)
         return grad_key
 
-    total, *others = share(work, num_blocks, num_workers(num_blocks))
+    total, *others = share(work, num_blocks, workers)
     for other in others:
         total += other
     return total
@@ -84,3 +90,11 @@ def walk_keys(
         return made
 
     return share(work, num_blocks, workers)
+
+
+def same_weight(grad: Tensor) -> float | None:
+    """The weight of every row if it is the same for all of them, else None."""
+    weight = float(grad.sum()) / max(grad.numel(), 1)
+    rtol = 1e-5 if grad.dtype == torch.float32 else 1e-12
+    same = torch.allclose(grad, grad.new_full((), weight).expand_as(grad), rtol=rtol, atol=0)
+    return weight if same else None
