@@ -94,8 +94,8 @@ def formula(kernel: Callable[..., Tensor], num_args: int, dtype: torch.dtype) ->
     """What ``kernel(score, *args)`` computes, or None where that cannot be written out.
 
     Example:
-        >>> formula(lambda s, p: s * p, 1, torch.float32).slopes
-        ('t2', 't3')
+        >>> formula(lambda s, p: s * p, 1, torch.float32).text.splitlines()[0]
+        'const T t0 = s * a0;'
     """
     inputs = [
         torch.full((1, 1), 0.25, dtype=dtype, requires_grad=True) for _ in range(1 + num_args)

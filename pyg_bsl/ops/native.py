@@ -1,7 +1,7 @@
-"""Streamed reductions in compiled code, where a C compiler is at hand.
+"""Streamed reductions in compiled code, where GCC is at hand.
 
 A kernel's :class:`~pyg_bsl.ops.formula.Formula` is put into the loops below and compiled by the
-system's C compiler when it is first used on much data: a fraction of a second. Value, derivative
+system's GCC when it is first used on much data: a fraction of a second. Value, derivative
 and exponential of a score are then made in registers, a row at a time, where PyTorch writes the
 result of every operation to memory and reads it for the next.
 """
@@ -36,8 +36,7 @@ COMPILE_FROM = 1 << 22
 """Elements of one reduction, rows times keys, from which ``auto`` compiles: what it gains on a few
 of them pays for the compiler. It looks at nothing else, so that equal runs take equal ways."""
 
-FLAGS = ("-O3", "-fPIC", "-shared", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
-TUNED = ("-march=native", "-DVECTOR_MATH", "-lmvec")  # glibc's functions of whole vectors
+FLAGS = "-O3 -march=native -fPIC -shared -fopenmp-simd -fno-math-errno -fno-trapping-math".split()
 
 _LOOPS = Template(r"""
 #include <math.h>
@@ -46,10 +45,11 @@ _LOOPS = Template(r"""
 typedef $type T;
 #define F(name) name$suffix
 
-#ifdef VECTOR_MATH
+#ifdef __clang__
+#error "It would call the functions below number by number, slower than PyTorch: GCC with glibc"
+#endif
 #define VECTOR(name) extern __attribute__((simd("notinbranch"))) T F(name)(T);
 VECTOR(exp) VECTOR(expm1) VECTOR(log) VECTOR(log1p) VECTOR(tanh) VECTOR(atan)
-#endif
 
 #define CHUNK 1024  // keys whose sum is taken in T; the sum of chunks is taken in double
 
@@ -156,7 +156,7 @@ def native(task: Reduction) -> Reduce | None:
         or arg.size(0) * num_keys < least
     ):
         return None
-    compiler = os.environ.get("CC") or _first_of("cc", "gcc", "clang")
+    compiler = os.environ.get("CC") or _first_of("gcc", "cc")
     form = formula(task.kernel, arg.size(1), arg.dtype)
     if form is None:
         return None
@@ -185,13 +185,13 @@ def native(task: Reduction) -> Reduce | None:
 def _compile(source: str, compiler: str | None) -> Any:
     """The function made of ``source``, or None where that fails: not twice for the same source."""
     error: object = "no C compiler found"
-    for options in (TUNED, ()) if compiler else ():
+    if compiler is not None:
         with TemporaryDirectory(prefix="pyg_bsl") as folder:
             code, library = Path(folder, "reduce.c"), Path(folder, "reduce.so")
             code.write_text(source)
-            command = [*shlex.split(compiler or ""), *FLAGS, str(code), "-o", str(library)]
+            command = [*shlex.split(compiler), *FLAGS, str(code), "-o", str(library)]
             try:
-                subprocess.run([*command, *options, "-lm"], check=True, capture_output=True)
+                subprocess.run([*command, "-lmvec", "-lm"], check=True, capture_output=True)
                 return ctypes.CDLL(str(library)).reduce  # it stays when its file is gone
             except (OSError, subprocess.SubprocessError) as failure:
                 error = failure
