@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pyg_bsl.ops.fused import same_weight, without_vectors
+from pyg_bsl.ops.fused import without_vectors
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores, tile_size
-from pyg_bsl.ops.walk import fits_whole_rows, walk_keys, walk_rows
+from pyg_bsl.ops.walk import fits_whole_rows, same_weight, walk_keys, walk_rows
 
 
 def fused_log_mean_power(scores: LazyScores, pos: Tensor, power: int) -> Tensor:

@@ -15,7 +15,7 @@ from pyg_bsl.ops.plain import plain
 from pyg_bsl.ops.reduction import Reduction
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import RowBlock, TileScores
-from pyg_bsl.ops.walk import same_weight, walk
+from pyg_bsl.ops.walk import same_weight, walk_rows
 
 Kernel = Callable[..., Tensor]
 
@@ -26,8 +26,7 @@ def stream(scores: LazyScores, kernel: Kernel, args: tuple[Tensor, ...], log: bo
     Raises:
         ValueError: If the kernel closes over a tensor that needs a gradient.
     """
-    if scores.query.dtype in (torch.float16, torch.bfloat16):
-        scores = replace(scores, query=scores.query.float(), key=scores.key.float())
+    scores = scores.in_float32()
     if scores.log_weight is not None:
         # Only ratios of weights count. With the largest at 1 none overflows.
         log_weight = scores.log_weight.to(scores.query.dtype)
@@ -89,7 +88,7 @@ def _reduce(
         log: Whether to take log-mean-exps.
         upstream: Gradient of the loss by each value, ``[B]``; None if no gradient is needed.
     """
-    query, key = scores.query, scores.key
+    query = scores.query
     mass = scores.mass()
     empty = mass == 0
     mass = mass.masked_fill(empty, 1)
@@ -109,10 +108,9 @@ def _reduce(
         grad = tiles.like(tile).zero_()
         reduce(RowBlock(q0, q1, task.bounds[q0], task.bounds[q1]), tile, grad)
         if upstream is not None:
-            torch.mm(grad, key, out=grad_query[part])
-            grad_key.addmm_(grad.t(), query[part])
+            tiles.add_gradients(grad, query[part], 0, grad.size(1), grad_query[part], grad_key)
 
-    grad_key = walk(scores, visit)
+    grad_key = walk_rows(scores, visit)
     out = (out - mass.log() if log else out / mass).masked_fill(empty, 0)
     return out, grad_query, grad_key, grad_arg
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pyg_bsl.ops.scores import LazyScores
-from pyg_bsl.types import Ragged
 
 CPU_TILE = 1 << 19
 """Elements of a tile on the CPU: 2 MiB of float32, about what a core caches."""
@@ -31,27 +29,6 @@ class RowBlock:
 def tile_size(device: torch.device) -> int:
     """Elements of one tile on ``device``."""
     return CPU_TILE if device.type == "cpu" else DEVICE_TILE
-
-
-def row_blocks(num_queries: int, rows: Ragged | None, most: int) -> Iterator[RowBlock]:
-    """Blocks of at most ``most`` consecutive queries that stand for at most ``most`` rows.
-
-    A single query with more rows than that comes in several blocks.
-    """
-    if rows is None:
-        for q0 in range(0, num_queries, most):
-            q1 = min(q0 + most, num_queries)
-            yield RowBlock(q0, q1, q0, q1)
-        return
-    bounds = rows.bounds
-    q0 = 0
-    while q0 < num_queries:
-        q1 = q0 + 1
-        while q1 < min(q0 + most, num_queries) and bounds[q1 + 1] - bounds[q0] <= most:
-            q1 += 1
-        for b0 in range(bounds[q0], bounds[q1], most):
-            yield RowBlock(q0, q1, b0, min(b0 + most, bounds[q1]))
-        q0 = q1
 
 
 class TileScores:

@@ -44,8 +44,11 @@ def share(work: Callable[[range], T], size: int, workers: int) -> list[T]:
     if workers == 1:
         return [work(parts[0])]
 
+    inference = torch.is_inference_mode_enabled()
+
     def alone(part: range) -> T:
-        with torch.no_grad():  # the mode of the calling thread is not passed on
+        # The modes of the calling thread are not passed on.
+        with torch.inference_mode(inference), torch.no_grad():
             return work(part)
 
     futures = [_pool(workers).submit(alone, part) for part in parts]
@@ -70,5 +73,5 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return pool
 
 
-# A forked child has none of its parent's threads.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing is forked
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has no threads of its parent

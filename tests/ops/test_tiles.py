@@ -4,31 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pyg_bsl.ops.tiles import TileScores, row_blocks
-from tests.ops.cases import DropKind, lazy_scores, ragged
-
-
-@pytest.mark.parametrize("most", [1, 3, 8])
-def test_blocks_without_rows_are_runs_of_queries(most: int) -> None:
-    blocks = list(row_blocks(10, None, most))
-    assert [q for block in blocks for q in range(block.q0, block.q1)] == list(range(10))
-    assert all((block.b0, block.b1) == (block.q0, block.q1) for block in blocks)
-    assert all(block.q1 - block.q0 <= most for block in blocks)
-
-
-@pytest.mark.parametrize("most", [1, 2, 5, 64])
-@pytest.mark.parametrize(
-    "counts", [[3, 1, 0, 2], [0, 0, 0], [20, 0, 0, 1], [0] * 30 + [1] + [0] * 30, [40], []]
-)
-def test_blocks_hold_every_row_once_and_never_too_much(counts: list[int], most: int) -> None:
-    rows = ragged([[0] * count for count in counts])
-    blocks = list(row_blocks(len(counts), rows, most))
-    assert [b for block in blocks for b in range(block.b0, block.b1)] == list(range(sum(counts)))
-    for block in blocks:
-        assert 0 < block.b1 - block.b0 <= most
-        assert 0 < block.q1 - block.q0 <= most
-        assert rows.row[block.b0 : block.b1].ge(block.q0).all()
-        assert rows.row[block.b0 : block.b1].lt(block.q1).all()
+from pyg_bsl.ops.tiles import TileScores
+from tests.ops.cases import DropKind, lazy_scores
 
 
 @pytest.mark.parametrize("drop", ["none", "ragged", "boolean", "all"])

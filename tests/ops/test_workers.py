@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -31,6 +33,18 @@ def test_workers_run_single_threaded_and_leave_the_callers_threads_alone():
     assert torch.get_num_threads() == 2
     assert num_workers(8) == 2
     assert num_workers(1) == 1
+
+
+def test_workers_work_in_the_callers_inference_mode():
+    assert share(lambda _: torch.is_inference_mode_enabled(), 2, 2) == [False, False]
+    with torch.inference_mode():
+        out = torch.zeros(2)
+        assert share(lambda part: out[part.start].add_(1).item(), 2, 2) == [1, 1]
+
+
+def test_imports_where_nothing_can_be_forked():
+    code = "import os, torch; del os.register_at_fork; import pyg_bsl.losses"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_workers_record_no_gradients():
