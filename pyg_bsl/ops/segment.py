@@ -28,7 +28,7 @@ def segment_log_mean_exp(x: Tensor, group: Tensor) -> Tensor:
     order = group.argsort(stable=True)
     new = torch.ones_like(group, dtype=torch.bool)
     new[1:] = group[order[1:]] != group[order[:-1]]
-    index = torch.empty_like(group).scatter_(0, order, new.cumsum(0) - 1)
+    index = torch.empty_like(order).scatter_(0, order, new.cumsum(0) - 1)
     empty = x.new_zeros(x.numel())
     top = empty.scatter_reduce(0, index, x.detach(), "amax", include_self=False)[index]
     total = empty.scatter_add(0, index, (x - top).exp())

@@ -88,3 +88,10 @@ def test_gradients_are_the_same_bits_on_several_threads() -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(grad, grads[0]) for grad in grads)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_groups_are_whole_numbers_of_any_type(dtype) -> None:
+    x, group = torch.randn(6, dtype=torch.float64), torch.tensor([3, 1, 3, 3, 1, 7])
+    expected = segment_log_mean_exp(x, group)
+    assert torch.equal(segment_log_mean_exp(x, group.to(dtype)), expected)
