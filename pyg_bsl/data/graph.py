@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_bsl.data.errors import DataError
-from pyg_bsl.data.hetero import PAIR_KEYS, RATES
+from pyg_bsl.data.hetero import PAIR_KEYS, RATES, name_of
 from pyg_bsl.types import BipartiteGraph, UserItems
 
 log = logging.getLogger("pyg_bsl")
@@ -50,7 +50,7 @@ def build_graph(data: HeteroData, layout: Layout = "csr") -> BipartiteGraph:
     """
     if layout not in ("csr", "sparse_tensor"):
         raise ValueError(f"'layout' must be 'csr' or 'sparse_tensor' (got {layout!r})")
-    name = data.name if "name" in data else "unnamed"
+    name = name_of(data)
     for node in ("user", "item"):
         if "num_nodes" not in data[node]:
             raise DataError(

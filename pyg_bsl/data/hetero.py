@@ -68,6 +68,11 @@ def make_hetero(
     return data
 
 
+def name_of(data: HeteroData) -> str:
+    """Name of the data set, ``"unnamed"`` if it has none."""
+    return data.name if "name" in data else "unnamed"
+
+
 def keep_train(data: HeteroData, keep: Tensor) -> HeteroData:
     """A shallow copy of ``data`` with only the training pairs ``keep`` (mask or index, ``[E]``)."""
     out = data.__copy__()

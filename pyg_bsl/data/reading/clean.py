@@ -38,6 +38,14 @@ def keep_rated(pairs: Pairs, min_rating: float | None) -> Pairs:
         DataError: If there are no ratings, or none so good.
     """
     if min_rating is None:
+        if pairs.rating is not None:
+            log.info(
+                "%s: rated %g to %g, and every pair counts as a positive: say min_rating=... if "
+                "low ratings should not",
+                pairs.path,
+                pairs.rating.min(),
+                pairs.rating.max(),
+            )
         return pairs
     if pairs.rating is None:
         raise DataError(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyg_bsl.data.errors import DataError
 from pyg_bsl.data.integers import read_adjacency
 from pyg_bsl.data.reading.pairs import Pairs
 from pyg_bsl.data.reading.text import Text
+
+log = logging.getLogger("pyg_bsl")
 
 
 def look_like_lists(texts: list[Text]) -> bool:
@@ -54,6 +58,8 @@ def read_lists(text: Text, *, lonely: bool) -> Pairs:
         )
     if lists.items.size == 0:
         raise DataError("the file is empty: it holds users without items", text.path)
+    log.info("%s: each line is a user with all items of the user", text.path)
+    _warn_of_a_table(text, lists.counts)
     user_ids, user = np.unique(lists.users.repeat(lists.counts), return_inverse=True)
     item_ids, item = np.unique(lists.items, return_inverse=True)
     line = lists.lines.repeat(lists.counts)
@@ -66,3 +72,15 @@ def read_lists(text: Text, *, lonely: bool) -> Pairs:
         row=np.arange(user.size),
         line_of=lambda row: int(line[row]),
     )
+
+
+def _warn_of_a_table(text: Text, counts: NDArray[np.int64]) -> None:
+    """Say so where lists may as well be pairs with a rating or a time, one pair a user."""
+    if counts.size > 1 and (counts == counts[0]).all() and counts[0] in (2, 3):
+        log.warning(
+            "%s: every line has %d numbers, read as a user and %d items: if they are a user, an "
+            "item and a rating or time, pass layout='pairs'",
+            text.path,
+            counts[0] + 1,
+            counts[0],
+        )

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_bsl.data.errors import DataError
-from pyg_bsl.data.hetero import PAIR_KEYS, RATED_BY, RATES, keep_train
+from pyg_bsl.data.hetero import PAIR_KEYS, RATED_BY, RATES, keep_train, name_of
 
 
 def require_unsplit(data: HeteroData, transform: str) -> None:
@@ -17,7 +17,7 @@ def require_unsplit(data: HeteroData, transform: str) -> None:
         DataError: If there are no training pairs, or there are test or validation pairs.
     """
     if data[RATES].edge_index.size(1) == 0:
-        raise DataError(f"{transform} needs pairs, but the data set '{data.name}' has none")
+        raise DataError(f"{transform} needs pairs, but the data set '{name_of(data)}' has none")
     for key in (PAIR_KEYS["test"], PAIR_KEYS["valid"]):
         if key in data[RATES]:
             raise DataError(
@@ -35,7 +35,7 @@ def require_column(data: HeteroData, key: str, transform: str) -> Tensor:
     if key not in data[RATES]:
         raise DataError(
             f"{transform} needs the {key} of each pair, but the data set "
-            f"'{data.name}' has none: load it with a column for it (from_files(..., {key}=...))"
+            f"'{name_of(data)}' has none: load it with a column for it (from_files(..., {key}=...))"
         )
     column: Tensor = data[RATES][key]
     return column

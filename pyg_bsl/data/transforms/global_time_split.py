@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_bsl.data.errors import DataError
-from pyg_bsl.data.hetero import RATES
+from pyg_bsl.data.hetero import RATES, name_of
 from pyg_bsl.data.transforms._pairs import (
     drop_lonely_nodes,
     hold_out,
@@ -55,14 +55,14 @@ class GlobalTimeSplit(BaseTransform):
         late = time >= _moment(time, self.test)
         if late.all():
             raise DataError(
-                f"No pair of '{data.name}' is earlier than its latest {self.test:.0%} by time: "
+                f"No pair of '{name_of(data)}' is earlier than its latest {self.test:.0%} by time: "
                 "give finer times, a smaller 'test', or use RandomSplit"
             )
         out = drop_lonely_nodes(hold_out(data, late))
         known = out[RATES].edge_label_index.size(1)
         if known == 0:
             raise DataError(
-                f"No test pair of '{data.name}' is left: the users or items of its latest "
+                f"No test pair of '{name_of(data)}' is left: the users or items of its latest "
                 f"{self.test:.0%} by time are all unknown to training; give a larger 'test', "
                 "or use LeaveLastOut"
             )

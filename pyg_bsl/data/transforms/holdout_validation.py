@@ -8,7 +8,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_bsl.data.errors import DataError
-from pyg_bsl.data.hetero import RATES
+from pyg_bsl.data.hetero import RATES, name_of
 from pyg_bsl.data.transforms._pairs import hold_out_share, require_share
 
 
@@ -43,7 +43,7 @@ class HoldoutValidation(BaseTransform):
         """A copy of ``data`` with ``valid_edge_label_index`` taken out of ``edge_index``."""
         if "valid_edge_label_index" in data[RATES]:
             raise DataError(
-                f"The data set '{data.name}' has validation pairs already: leave "
+                f"The data set '{name_of(data)}' has validation pairs already: leave "
                 "HoldoutValidation out"
             )
         return hold_out_share(data, self.ratio, self.seed, key="valid_edge_label_index")

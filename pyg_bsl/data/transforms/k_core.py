@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_bsl.data.errors import DataError
-from pyg_bsl.data.hetero import RATES, keep_train
+from pyg_bsl.data.hetero import RATES, keep_train, name_of
 from pyg_bsl.data.transforms._pairs import drop_lonely_nodes, require_unsplit
 
 log = logging.getLogger("pyg_bsl")
@@ -53,7 +53,7 @@ class KCore(BaseTransform):
         keep = _core(pairs, self.k, item_k)
         if keep.numel() == 0:
             raise DataError(
-                f"Nothing of '{data.name}' is left: it has no part in which every user has "
+                f"Nothing of '{name_of(data)}' is left: it has no part in which every user has "
                 f"{self.k} and every item {item_k} pairs; choose a smaller 'k' or 'item_k'"
             )
         log.info("KCore: %d of %d pairs kept", keep.numel(), pairs.size(1))

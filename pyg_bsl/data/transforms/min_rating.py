@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_bsl.data.errors import DataError
-from pyg_bsl.data.hetero import keep_train
+from pyg_bsl.data.hetero import keep_train, name_of
 from pyg_bsl.data.transforms._pairs import drop_lonely_nodes, require_column, require_unsplit
 
 log = logging.getLogger("pyg_bsl")
@@ -42,7 +42,7 @@ class MinRating(BaseTransform):
         if not keep.any():
             best = f" (the best is {rating.max().item():g})" if rating.numel() else ""
             raise DataError(
-                f"No pair of '{data.name}' is rated {self.min_rating:g} or better{best}: "
+                f"No pair of '{name_of(data)}' is rated {self.min_rating:g} or better{best}: "
                 "lower 'min_rating'"
             )
         log.info("MinRating: %d of %d pairs kept", int(keep.sum()), keep.numel())

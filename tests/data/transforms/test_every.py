@@ -89,3 +89,25 @@ def test_filter_split_and_validation_chain_keeps_every_pair_once(seed):
     assert_consistent(out)
     keys = ("edge_index", "edge_label_index", "valid_edge_label_index")
     assert sorted(pair for key in keys for pair in named(out, key)) == sorted(named(core))
+
+
+@pytest.mark.parametrize("transform", EVERY, ids=repr)
+def test_data_need_no_name(transform):
+    data = random_data(0)
+    del data.name
+    assert "name" not in transform(data)
+
+
+@pytest.mark.parametrize(
+    ("transform", "pairs"),
+    [(RandomSplit(), 0), (KCore(9), 2), (MinRating(3), 2), (LeaveLastOut(), 2)],
+    ids=repr,
+)
+def test_messages_about_data_without_a_name(transform, pairs):
+    data = make_hetero(torch.arange(pairs).repeat(2, 1), 3, 3)
+    del data.name
+    with pytest.raises(DataError, match="'unnamed'"):
+        transform(data)
+    with pytest.raises(DataError, match="'unnamed' has validation pairs already"):
+        data[RATES].valid_edge_label_index = data[RATES].edge_index
+        HoldoutValidation()(data)
