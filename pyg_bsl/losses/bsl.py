@@ -25,6 +25,10 @@ class BSL(Loss):
     Here :math:`P_u` are the rows of the batch that belong to the same user, when ``users`` is
     handed to the loss; without it every row stands alone and :math:`P_u = \{i\}`.
 
+    Without pooling and with the default weight, :math:`w = \tau_2 / \tau_1`, this is
+    :math:`\tau_2 / \tau_1` times SL at :math:`\tau_2`. Adam does not see a factor, so it trains as
+    SL does: what makes the difference then is another weight.
+
     Three published forms are this one class:
 
     - the paper's, divided by :math:`\tau_1`: the default :math:`w = \tau_2 / \tau_1`;
@@ -33,7 +37,8 @@ class BSL(Loss):
     - the PSL authors' re-implementation: the paper's form, not pooled.
 
     Args:
-        tau1: Temperature :math:`\tau_1` of the positives; smaller trusts the best ones more.
+        tau1: Temperature :math:`\tau_1` of the positives; where they are pooled, smaller trusts
+            the best ones more.
         tau2: Temperature :math:`\tau_2` of the negatives.
         weight: Weight :math:`w` of the negatives; above 1 positives pull less than negatives
             push. :obj:`None` for :math:`\tau_2 / \tau_1`.
@@ -52,7 +57,6 @@ class BSL(Loss):
     """
 
     search_space: ClassVar[Mapping[str, Space]] = {
-        "tau1": LogUniform(0.02, 1.0),
         "tau2": LogUniform(0.02, 1.0),
         "weight": Uniform(0.8, 1.6),
     }

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyg_bsl.losses.base import Loss, positive
 from pyg_bsl.names import pick
 from pyg_bsl.ops import Scores, has_power_sums, log_mean_exp, log_mean_exp_map, log_mean_power
-from pyg_bsl.space import LogUniform, Space
+from pyg_bsl.space import Choice, Space
 
 
 def _log_tanh(d: Tensor) -> Tensor:
@@ -64,7 +64,10 @@ class PSL(Loss):
         -1.3863
     """
 
-    search_space: ClassVar[Mapping[str, Space]] = {"tau": LogUniform(0.01, 0.5)}
+    # With a whole 1 / tau, PSL-relu over the whole catalogue needs one pass a user.
+    search_space: ClassVar[Mapping[str, Space]] = {
+        "tau": Choice(tuple(1 / m for m in (2, 3, 5, 7, 10, 14, 20, 28, 40)))
+    }
 
     def __init__(
         self,

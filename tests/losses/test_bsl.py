@@ -168,3 +168,10 @@ def test_weight_is_by_default_the_ratio_of_temperatures() -> None:
 
 def test_prints_its_arguments() -> None:
     assert str(BSL(0.2, 0.1)) == "BSL(tau1=0.2, tau2=0.1, weight=0.5)"
+
+
+def test_unpooled_with_the_default_weight_it_is_a_multiple_of_sl() -> None:
+    pos, neg = torch.rand(5, dtype=torch.float64), torch.rand(5, 9, dtype=torch.float64)
+    bsl, sl = BSL(tau1=0.05, tau2=0.2), SL(tau=0.2)
+    torch.testing.assert_close(bsl(pos, neg), 4 * sl(pos, neg))
+    assert "tau1" not in BSL.search_space

@@ -152,3 +152,9 @@ def test_unknown_activation_names_the_nearest_and_all() -> None:
 
 def test_prints_its_arguments() -> None:
     assert str(PSL(0.1, "tanh")) == "PSL(tau=0.1, activation=tanh)"
+
+
+def test_the_search_space_stays_where_one_pass_a_user_is_enough() -> None:
+    values = PSL.search_space["tau"].values
+    assert all(PSL(tau=tau).per_user for tau in values)
+    assert {0.025, 0.05, 0.1, 0.2} <= {*values}
