@@ -94,7 +94,7 @@ def evaluate(
     split: str = "test",
     k: int | Sequence[int] = (10, 20),
     protocol: str | Protocol = "holdout",
-    similarity: Similarity = "cosine",
+    similarity: Similarity | None = None,
     metrics: Sequence[str] = tuple(METRICS),
     block_size: int | None = None,
 ) -> dict[str, float]:
@@ -112,7 +112,8 @@ def evaluate(
             the test split: :attr:`Protocol.select_on`).
         k: Lengths of the lists. One beyond the catalogue ranks all of it.
         protocol: Masks and averages, by name (:data:`PROTOCOLS`) or itself.
-        similarity: Rank by ``"cosine"`` (a zero vector scores 0) or inner product (``"dot"``).
+        similarity: Rank by ``"cosine"`` (a zero vector scores 0) or inner product (``"dot"``);
+            :obj:`None`: what the embeddings are meant for, else cosine.
         metrics: Names of metrics (:mod:`pyg_bsl.metrics.ranking` defines them).
         block_size: Number of users scored at once; does not change the result.
 
@@ -148,7 +149,8 @@ def evaluate(
     users = (targets.counts > 0).nonzero().view(-1)
     if users.numel() == 0:
         raise ValueError(f"The data set '{graph.name}' has no {split} pairs to evaluate on")
-    seen = _seen(graph, with_valid=split == "test" and protocol.mask_valid).select(users)
+    with_valid = split == "test" and protocol.mask_valid
+    seen = (_seen(graph, "valid") if with_valid else graph.train).select(users)
     _, items = masked_topk(user[users], item, max(cuts), seen, block_size=block_size)
     return rank_metrics(
         items,
@@ -165,7 +167,7 @@ def recommend(
     graph: BipartiteGraph,
     users: Tensor | Sequence[int],
     k: int = 20,
-    similarity: Similarity = "cosine",
+    similarity: Similarity | None = None,
     exclude_seen: bool = True,
 ) -> tuple[Tensor, Tensor]:
     r"""The best items of each user, best first.
@@ -175,8 +177,10 @@ def recommend(
         graph: Where the embeddings belong.
         users: Ids of users.
         k: Length of the lists.
-        similarity: Rank by ``"cosine"`` or inner product (``"dot"``).
-        exclude_seen: Leave out each user's training and validation items.
+        similarity: Rank by ``"cosine"`` or inner product (``"dot"``); :obj:`None`: what the
+            embeddings are meant for, else cosine.
+        exclude_seen: Leave out all that the graph knows of each user: training, validation and
+            test items. To look at hits and misses on the test items, use :func:`evaluate`.
 
     Shapes:
         - **output:** items :math:`(Q, k)`, :obj:`-1` where fewer than :math:`k` remain, and
@@ -184,7 +188,8 @@ def recommend(
 
     Raises:
         TypeError: If ``emb`` or ``graph`` is something else, such as the backbone.
-        ValueError: If a user is unknown, or embeddings do not fit the graph or are not finite.
+        ValueError: If a user is unknown or no whole number, or embeddings do not fit the graph or
+            are not finite.
 
     Example:
         >>> from pyg_bsl.types import BipartiteGraph, Embeddings, UserItems
@@ -199,28 +204,33 @@ def recommend(
             "'users' must be the graph's own numbers of users (got text): the number of a raw id "
             "is graph.user_ids.index(id)"
         )
-    users = torch.as_tensor(users, dtype=torch.long, device=user.device).view(-1)
+    users = torch.as_tensor(users, device=user.device).view(-1)
+    if users.numel() > 0 and (users.dtype == torch.bool or users.is_floating_point()):
+        raise ValueError(
+            f"'users' must be numbers of users, whole ones (got {users.dtype}): those of a mask "
+            "are mask.nonzero().view(-1)"
+        )
+    users = users.long()
     unknown = users[(users < 0) | (users >= graph.num_users)]
     if unknown.numel() > 0:
         raise ValueError(
             f"Users are numbered from 0 to {graph.num_users - 1} (got {unknown[0].item()})"
         )
-    seen = _seen(graph, with_valid=True).select(users) if exclude_seen else None
+    seen = _seen(graph, "valid", "test").select(users) if exclude_seen else None
     scores, items = masked_topk(user[users], item, k, seen)
     return items, scores
 
 
-def _seen(graph: BipartiteGraph, with_valid: bool) -> UserItems:
-    """The training pairs of each user, and the validation pairs too if asked for."""
-    train, valid = graph.train, graph.valid
-    if valid is None or not with_valid:
-        return train
-    users, items = torch.cat([train.users, valid.users]), torch.cat([train.items, valid.items])
+def _seen(graph: BipartiteGraph, *more: Literal["valid", "test"]) -> UserItems:
+    """The training pairs of each user, and those of the other splits asked for."""
+    parts = [graph.train, *(rows for split in more if (rows := getattr(graph, split)) is not None)]
+    users = torch.cat([rows.users for rows in parts])
+    items = torch.cat([rows.items for rows in parts])
     return UserItems.from_pairs(users, items, graph.num_users, graph.num_items)
 
 
 def _vectors(
-    emb: Embeddings, graph: BipartiteGraph, similarity: Similarity
+    emb: Embeddings, graph: BipartiteGraph, similarity: Similarity | None
 ) -> tuple[Tensor, Tensor]:
     """User and item vectors whose inner products are the scores, at least float32."""
     if not isinstance(emb, Embeddings) or not isinstance(graph, BipartiteGraph):
@@ -228,6 +238,8 @@ def _vectors(
             f"Evaluation takes Embeddings and a BipartiteGraph (got {type(emb).__name__} and "
             f"{type(graph).__name__}): backbone(graph) gives the one, build_graph(data) the other"
         )
+    if similarity is None:
+        similarity = emb.similarity or "cosine"
     if similarity not in ("cosine", "dot"):
         raise ValueError(f"'similarity' must be one of 'cosine', 'dot' (got '{similarity}')")
     out = []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -111,18 +112,21 @@ class Embeddings:
     Args:
         user: ``[num_users, D]``.
         item: ``[num_items, D]``.
+        similarity: Scores to rank by: ``"cosine"``, ``"dot"``, or :obj:`None` where that is not
+            known.
     """
 
     user: Tensor
     item: Tensor
+    similarity: Literal["cosine", "dot"] | None = field(default=None, kw_only=True)
 
     def detach(self) -> Embeddings:
         """The same vectors without gradients."""
-        return Embeddings(self.user.detach(), self.item.detach())
+        return Embeddings(self.user.detach(), self.item.detach(), similarity=self.similarity)
 
     def to(self, device: torch.device | str) -> Embeddings:
         """The same vectors on ``device``."""
-        return Embeddings(self.user.to(device), self.item.to(device))
+        return Embeddings(self.user.to(device), self.item.to(device), similarity=self.similarity)
 
 
 @dataclass(frozen=True)

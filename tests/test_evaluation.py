@@ -217,7 +217,7 @@ def test_recommendations_are_the_best_unseen_items(similarity, exclude_seen) -> 
     assert items.shape == scores.shape == (4, 10)
     vectors = emb.item.double().tolist()
     for row, u in enumerate(users):
-        known = {*TRAIN[u], *VALID[u]} if exclude_seen else set()
+        known = {*TRAIN[u], *VALID[u], *TEST[u]} if exclude_seen else set()
         expected = slow_list(emb.user[u].double().tolist(), vectors, similarity, 10, known)
         assert items[row].tolist() == expected + [-1] * (10 - len(expected))
         assert scores[row].isinf().tolist() == [False] * len(expected) + [True] * (
@@ -245,3 +245,32 @@ def test_a_backbone_in_place_of_its_embeddings_is_told_the_cure():
         recommend("backbone", "graph", [0])
     with pytest.raises(TypeError, match="Evaluation takes Embeddings and a BipartiteGraph"):
         evaluate("backbone", "graph")
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_embeddings_that_know_their_scores_are_ranked_by_them(similarity) -> None:
+    plain = real_numbers()
+    emb = replace(plain, similarity=similarity)
+    assert evaluate(emb, GRAPH) == evaluate(plain, GRAPH, similarity=similarity)
+    assert torch.equal(
+        recommend(emb, GRAPH, [1, 2])[0], recommend(plain, GRAPH, [1, 2], similarity=similarity)[0]
+    )
+    other = "dot" if similarity == "cosine" else "cosine"
+    assert evaluate(emb, GRAPH, similarity=other) == evaluate(plain, GRAPH, similarity=other)
+    for same in (emb.detach(), emb.to("cpu")):
+        assert same.similarity == similarity
+
+
+def test_nothing_known_of_a_user_is_recommended() -> None:
+    items, _ = recommend(real_numbers(), GRAPH, range(NUM_USERS), k=NUM_ITEMS)
+    for user, row in enumerate(items.tolist()):
+        known = {*TRAIN[user], *VALID[user], *TEST[user]}
+        assert {*row} - {-1} == {*range(NUM_ITEMS)} - known
+
+
+@pytest.mark.parametrize(
+    "users", [[True, False], [1.0], torch.tensor([0.5]), torch.ones(NUM_USERS, dtype=torch.bool)]
+)
+def test_users_that_are_no_whole_numbers_are_errors(users) -> None:
+    with pytest.raises(ValueError, match="'users' must be numbers of users, whole ones"):
+        recommend(real_numbers(), GRAPH, users)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,8 +30,10 @@ class Backbone(nn.Module, ABC):
     search_space: ClassVar[dict[str, Space]] = {}
     """Constructor arguments worth tuning."""
 
-    similarity: ClassVar[Literal["cosine", "dot"] | None] = None
-    """Scores the embeddings are meant to be ranked by; :obj:`None`: those the loss trains on."""
+    similarity: Literal["cosine", "dot"] | None = None
+    """Scores the embeddings are meant to be ranked by; :obj:`None`: those the loss trains on.
+
+    A class may say it. In a trained backbone it is what the trainer ranked by."""
 
     def __init__(self, num_users: int, num_items: int, *, embedding_dim: int) -> None:
         super().__init__()
@@ -46,9 +49,10 @@ class Backbone(nn.Module, ABC):
         """Embeddings of all users and items of ``graph``."""
 
     def __call__(self, graph: BipartiteGraph) -> Embeddings:
-        """:meth:`forward` on a graph of the right size."""
+        """:meth:`forward` on a graph of the right size; the embeddings know how to be ranked."""
         self.check_size(graph)
-        return super().__call__(graph)
+        emb: Embeddings = super().__call__(graph)
+        return replace(emb, similarity=self.similarity)
 
     def check_size(self, graph: BipartiteGraph) -> None:
         """Check that the graph has as many users and items as the backbone.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pyg_bsl.nn.backbone import Backbone
 from pyg_bsl.types import BipartiteGraph, Embeddings
 
@@ -24,7 +26,7 @@ class Popularity(Backbone):
         Popularity(671, 2000)
     """
 
-    similarity = "dot"
+    similarity: Literal["cosine", "dot"] | None = "dot"
 
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__(num_users, num_items, embedding_dim=1)

@@ -244,3 +244,12 @@ def test_a_backbone_of_ones_own_is_short():
     assert str(backbone) == "Constant(6, 8)"
     assert backbone(make_graph()).item.shape == (8, 2)
     assert Constant.search_space == {}
+
+
+@EVERY
+def test_embeddings_know_the_scores_they_are_ranked_by(cls):
+    backbone, graph = build(cls), make_graph(torch.float32)
+    assert backbone(graph).similarity == cls.similarity
+    backbone.similarity = "cosine"
+    assert backbone(graph).similarity == "cosine"
+    assert build(cls)(graph).similarity == cls.similarity
