@@ -80,12 +80,14 @@ def _git_commit() -> str | None:
 def summary_of(result: FitResult) -> str:
     """The result in a line: ``test ndcg@20 0.0529, recall@20 0.0824 at epoch 37 (finished)``."""
     parts = []
-    for split in ("test", "valid"):
+    on_test = result.selected_on == "test"
+    for split in ("test",) if on_test else ("test", "valid"):
         metrics = result.metrics.get(split, {})
         shown = [name for name in ("ndcg@20", "recall@20") if name in metrics] or list(metrics)[:2]
         if shown:
             parts.append(f"{split} " + ", ".join(f"{name} {metrics[name]:.4f}" for name in shown))
     at = f"epoch {result.best_epoch} of {result.epochs_run}" if parts else "no metrics"
+    at += " (chosen on the test set: optimistic)" if on_test else ""
     return "; ".join([*parts, at, f"protocol {result.protocol}", result.status])
 
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from pyg_bsl import tracking
-from pyg_bsl._mlflow_facts import params_of, run_name_of
+from pyg_bsl._mlflow_facts import params_of, run_name_of, summary_of
 from pyg_bsl.losses import SL
 from pyg_bsl.nn import MF
 from pyg_bsl.tracking import MLflowTracker, ui_command
@@ -517,3 +517,14 @@ def test_a_server_gets_the_run_and_its_death_costs_the_tracking_only(tmp_path, m
     assert losses == [(2, 0.5), (3, 1 / 3)]
     assert {m["key"]: m["value"] for m in kept["metrics"]}["test/ndcg_20"] == 0.5
     assert kept["result"]["metrics"]["test"] == {"ndcg@20": 0.5, "recall@20": 0.75}
+
+
+@pytest.mark.parametrize("selected_on", ["valid", "test"])
+def test_an_epoch_chosen_on_the_test_set_is_told(selected_on):
+    result = new_result()
+    result.history = [record(epoch) for epoch in (1, 2, 3)]
+    finish(result)
+    result.selected_on = selected_on
+    summary = summary_of(result)
+    assert ("chosen on the test set" in summary) == (selected_on == "test")
+    assert ("valid ndcg@20" in summary) == (selected_on == "valid")

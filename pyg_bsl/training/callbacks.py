@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
@@ -12,13 +15,16 @@ from pyg_bsl.types import BipartiteGraph
 if TYPE_CHECKING:
     from pyg_bsl.training.trainer import Trainer
 
+log = logging.getLogger("pyg_bsl")
+
 
 class Callback:
     """Base class of callbacks; each hook does nothing unless overridden.
 
     The hooks are called in this order: :meth:`on_fit_start` once, :meth:`on_epoch_end` after
     every epoch (and its validation, if it had one), then either :meth:`on_fit_end` or
-    :meth:`on_fit_error`. A hook that raises stops the training.
+    :meth:`on_fit_error`, the callback that was started last first. A hook that raises stops the
+    training; every callback that was started gets its end all the same.
     """
 
     def on_fit_start(self, trainer: Trainer, graph: BipartiteGraph, result: FitResult) -> None:
@@ -32,6 +38,39 @@ class Callback:
 
     def on_fit_error(self, trainer: Trainer, result: FitResult, error: BaseException) -> None:
         """When an error or an interrupt ends the training; ``result`` is what there is by then."""
+
+
+def end_all(callbacks: Sequence[Callback], trainer: Trainer, result: FitResult) -> None:
+    """Call :meth:`Callback.on_fit_end` of all, the last one first.
+
+    Raises:
+        BaseException: The first that a callback raised, when all were called.
+    """
+    raised = _each(partial(each.on_fit_end, trainer, result) for each in reversed(callbacks))
+    for error in raised[1:]:
+        log.error("Another callback failed at the end of the training: %r", error)
+    if raised:
+        raise raised[0]
+
+
+def fail_all(
+    callbacks: Sequence[Callback], trainer: Trainer, result: FitResult, error: BaseException
+) -> None:
+    """Call :meth:`Callback.on_fit_error` of all, the last one first; what they raise is logged."""
+    calls = (partial(each.on_fit_error, trainer, result, error) for each in reversed(callbacks))
+    for own in _each(calls):
+        log.error("A callback failed after the training had failed: %r", own)
+
+
+def _each(calls: Iterable[Callable[[], None]]) -> list[BaseException]:
+    """Make all calls; what some of them raised."""
+    raised: list[BaseException] = []
+    for call in calls:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+    return raised
 
 
 class ProgressBar(Callback):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,11 @@ log = logging.getLogger("pyg_bsl")
 
 
 class Checkpoint(Callback):
-    """Writes the best weights so far whenever they improve, and the result at the end.
+    """Writes the best weights and the result so far whenever they improve, and both at the end.
 
-    Files are replaced whole, so a kill leaves the last complete ones. A disk that fills up during
-    training costs a warning, not the training.
+    Files are replaced whole, so a kill leaves the last complete ones. Those of an earlier run in
+    the folder are moved aside, to ``earlier-1``, ``earlier-2`` and so on inside it. A disk that
+    fills up during training costs a warning, not the training.
 
     Args:
         folder: Where to write; made if it is not there.
@@ -42,6 +44,7 @@ class Checkpoint(Callback):
         self.folder = Path(folder)
         self.saved = False
         self._started = False
+        self._result: FitResult | None = None
 
     def on_fit_start(self, trainer: Trainer, graph: BipartiteGraph, result: FitResult) -> None:
         """Write what is asked for, which also shows that the folder can be written to.
@@ -50,9 +53,10 @@ class Checkpoint(Callback):
             OSError: If it cannot.
         """
         self.saved = self._started = False
+        self._result = result
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / WEIGHTS).unlink(missing_ok=True)  # an earlier run's
+            _move_aside(self.folder)
             with atomic_path(self.folder / RESULT) as part:
                 part.write_text(result.to_json())
         except OSError as error:
@@ -63,9 +67,11 @@ class Checkpoint(Callback):
         self._started = True
 
     def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
-        """Write the weights if they are the best so far."""
+        """Write the weights if they are the best so far, and what the result is by now."""
         if record.improved:
+            assert self._result is not None
             self._try(WEIGHTS, save(_contiguous(trainer.backbone.state_dict())))
+            self._try(RESULT, self._result.to_json().encode())
 
     def on_fit_end(self, trainer: Trainer, result: FitResult) -> None:
         """Write the final weights and the result."""
@@ -96,16 +102,17 @@ class Checkpoint(Callback):
 def load_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The ``result.json`` and the weights of a run's output folder.
 
+    The scores to rank by are ``result["config"]["trainer"]["rank_by"]``.
+
     Raises:
         FileNotFoundError: If either is not there.
         ValueError: If one of them is broken.
     """
     folder = Path(folder)
-    for name in (RESULT, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"'{folder}' is not the output folder of a training run: it has no {name}"
-            )
+    if not (folder / RESULT).is_file():
+        raise FileNotFoundError(
+            f"'{folder}' is not the output folder of a training run: it has no {RESULT}"
+        )
     try:
         result = json.loads((folder / RESULT).read_text())
     except ValueError as error:  # no JSON, or no text at all
@@ -113,10 +120,27 @@ def load_run(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     parts = [result.get(key) for key in ("config", "data")] if isinstance(result, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):
         raise ValueError(f"'{folder / RESULT}' is not the result of a training run")
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(
+            f"The run in '{folder}' has no weights ({WEIGHTS}): its status is "
+            f"'{result.get('status')}', and it was never at the end of an epoch that it could keep"
+        )
     try:
         return result, load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(f"'{folder / WEIGHTS}' is broken: {error}") from error
+
+
+def _move_aside(folder: Path) -> None:
+    """Move an earlier run's files, if there are such, to a folder of their own in ``folder``."""
+    files = [folder / name for name in (RESULT, WEIGHTS) if (folder / name).exists()]
+    if not files:
+        return
+    aside = next(path for number in count(1) if not (path := folder / f"earlier-{number}").exists())
+    aside.mkdir()
+    for file in files:
+        file.rename(aside / file.name)
+    log.info("'%s' holds an earlier run: moved to '%s'", folder, aside)
 
 
 def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import json
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -38,7 +38,9 @@ class FitResult:
     """A run: what was asked, on what, and what came out.
 
     Args:
-        config: The parts by name with their arguments, enough to run it again.
+        config: The parts by name with all their arguments, enough to run it again exactly.
+        asked: What of ``config`` was asked for; the rest was chosen to go with it. :obj:`None`
+            where that is not known.
         data: ``{"name": ..., "digest": ...}`` of the data set.
         protocol: Name of the evaluation protocol (:data:`pyg_bsl.evaluation.PROTOCOLS`).
         seed: Seed of initialisation and sampling.
@@ -48,12 +50,16 @@ class FitResult:
         epochs: Number of epochs asked for.
         status: ``"running"``, ``"finished"``, ``"stopped"`` (early stopping), ``"interrupted"``
             or ``"failed"``.
+        selected_on: Split by which the protocol chooses the epoch. If ``"test"``, the metrics are
+            optimistic, and those called ``"valid"`` are measured on the test set too.
         best_epoch: Epoch the metrics and weights are of; 0 before the first validation.
         seconds: ``load``, ``train`` (the steps alone), ``evaluate`` and ``total``.
         metrics: ``{"valid": {"recall@20": ...}, "test": {...}}`` at the best epoch.
-        peak_memory_mib: Largest resident memory of the process, in MiB.
+        peak_memory_mib: Largest memory so far, in MiB: what was allocated on the GPU, if that is
+            where the training was, else what the process held.
         history: One record an epoch.
-        state_dict: Weights of the backbone at the best epoch, on the CPU (not in the JSON).
+        state_dict: Weights of the backbone at the best epoch, on the CPU (not in the JSON); empty
+            when the first epoch did not end.
     """
 
     config: dict[str, Any]
@@ -65,12 +71,14 @@ class FitResult:
     num_train: int
     epochs: int
     status: str = "running"
+    selected_on: Literal["valid", "test"] = "valid"
     best_epoch: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     peak_memory_mib: float = 0.0
     history: list[EpochRecord] = field(default_factory=list)
     state_dict: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    asked: dict[str, Any] | None = None
 
     @property
     def epochs_run(self) -> int:

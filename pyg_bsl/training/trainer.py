@@ -7,7 +7,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +23,7 @@ from pyg_bsl.names import pick
 from pyg_bsl.nn import Backbone
 from pyg_bsl.sampling import AllItems, BatchLoader, Sampler, Shared
 from pyg_bsl.sampling.base import check_count
-from pyg_bsl.training.callbacks import Callback
+from pyg_bsl.training.callbacks import Callback, end_all, fail_all
 from pyg_bsl.training.result import EpochRecord, FitResult
 from pyg_bsl.training.scoring import score
 from pyg_bsl.types import Batch, BipartiteGraph, Negatives
@@ -129,6 +130,8 @@ class Trainer:
     ) -> None:
         self.backbone = _part("backbone", backbone, Backbone)
         self.loss = _part("loss", loss, Loss)
+        asked = {"sampler": sampler, "lr": lr, "batch_size": batch_size}
+        self._own_choices = [name for name, value in asked.items() if value is None]
         if sampler is None:
             sampler = AllItems() if loss.per_user else Shared(1024)
         self.sampler = _part("sampler", sampler, Sampler)
@@ -141,7 +144,7 @@ class Trainer:
         self.l2 = _in_range("l2", l2, least=0)
         self.grad_clip = None if grad_clip is None else _in_range("grad_clip", grad_clip, above=0)
         self.similarity: Similarity = similarity or loss.similarity
-        self.rank_by: Similarity = rank_by or backbone.similarity or self.similarity
+        self.rank_by: Similarity = rank_by or type(backbone).similarity or self.similarity
         for scores in (self.similarity, self.rank_by):
             pick("similarity", scores, {"cosine": None, "dot": None})
         self.unit_norm = self.similarity == "cosine" if unit_norm is None else unit_norm
@@ -190,15 +193,20 @@ class Trainer:
         epochs: int = 40,
         *,
         config: Mapping[str, Any] | None = None,
+        asked: Mapping[str, Any] | None = None,
         load_seconds: float = 0.0,
     ) -> FitResult:
         """Train, and leave the best epoch's weights in the backbone.
+
+        The backbone and the loss train on :attr:`device` and go back to where they came from, the
+        backbone ready to be used (``eval()``), its ``similarity`` that of ``rank_by``.
 
         Args:
             graph: Data to train and evaluate on.
             epochs: Passes over the training pairs.
             config: What the result and the callbacks should say of the run's settings (default:
                 :meth:`config` and the epochs).
+            asked: What of it was asked for and not chosen here, for the result.
             load_seconds: Time that loading the data took, for the result.
 
         Raises:
@@ -212,8 +220,10 @@ class Trainer:
         started = time.perf_counter()
         result = FitResult(
             config=dict(config) if config is not None else self.config() | {"epochs": epochs},
+            asked=None if asked is None else dict(asked),
             data={"name": graph.name, "digest": graph.digest},
             protocol=self.protocol.name,
+            selected_on=self.protocol.select_on,
             seed=self.seed,
             num_users=graph.num_users,
             num_items=graph.num_items,
@@ -234,17 +244,16 @@ class Trainer:
             devices = [self.device] if self.device.type == "cuda" else []
             with torch.random.fork_rng(devices):
                 torch.manual_seed(self.seed)
-                self._train(graph, result)
+                with visiting(self.device, self.backbone, self.loss):
+                    self._train(graph, result)
             clock()
-            for callback in self.callbacks:
-                callback.on_fit_end(self, result)
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
             result.status = "interrupted" if interrupted else "failed"
             clock()
-            for callback in told:
-                callback.on_fit_error(self, result, error)
+            fail_all(told, self, result, error)
             raise
+        end_all(told, self, result)
         return result
 
     def step_loss(self, graph: BipartiteGraph, batch: Batch, negatives: Negatives) -> Tensor:
@@ -284,6 +293,12 @@ class Trainer:
                 "out with pyg_bsl.data.HoldoutValidation",
                 graph.name,
             )
+        elif self.protocol.select_on == "test":
+            log.warning(
+                "The protocol '%s' chooses the epoch on the test set: the results are optimistic, "
+                "and not to be compared with those of protocols that choose on validation",
+                self.protocol.name,
+            )
 
     def _can_validate(self, graph: BipartiteGraph) -> bool:
         rows = graph.test if self.protocol.select_on == "test" else graph.valid
@@ -294,6 +309,8 @@ class Trainer:
         loader = BatchLoader(
             graph.train.to("cpu"), self.batch_size, self.batch_by, self.sampler.needs_seen
         )
+        self._tell_own_choices(loader)
+        self.backbone.similarity = self.rank_by
         graph = graph.to(self.device)
         model = nn.ModuleList([self.backbone, self.loss]).to(self.device)
         self.backbone.setup(graph)
@@ -303,7 +320,8 @@ class Trainer:
                 self._epochs(graph, model, loader, result, best, good)
         except BaseException:
             (best if result.best_epoch else good).load()
-            result.state_dict = self._weights()
+            if result.epochs_run:  # before that they are the initial ones, of no use to anybody
+                result.state_dict = self._weights()
             raise
         if result.best_epoch:
             best.load()
@@ -388,6 +406,13 @@ class Trainer:
             if self.should_stop or (self.patience is not None and stale >= self.patience):
                 break
 
+    def _tell_own_choices(self, loader: BatchLoader) -> None:
+        size = f"{loader.batch_size} {self.batch_by}s"
+        values = {"sampler": self.sampler, "lr": self.lr, "batch_size": size}
+        told = ", ".join(f"{name} {values[name]}" for name in self._own_choices)
+        if told:
+            log.info("Chosen by the trainer: %s", told)
+
     @torch.no_grad()
     def _normalize(self) -> None:
         for table in self.backbone.tables():
@@ -435,6 +460,22 @@ class Trainer:
             f"{cause}. Try a smaller 'lr', 'grad_clip', or a larger temperature; loss: "
             f"{self.loss}. The last good weights are kept."
         )
+
+
+@contextmanager
+def visiting(device: torch.device, *modules: nn.Module) -> Iterator[None]:
+    """Modules are on ``device`` inside; afterwards each is where it was, in evaluation mode."""
+    homes = []
+    for module in modules:
+        tensor = next((x for xs in (module.parameters(), module.buffers()) for x in xs), None)
+        homes.append(torch.device("cpu") if tensor is None else tensor.device)
+    try:
+        for module in modules:
+            module.to(device)
+        yield
+    finally:
+        for module, home in zip(modules, homes, strict=True):
+            module.to(home).eval()
 
 
 class _State:

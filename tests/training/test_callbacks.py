@@ -65,3 +65,54 @@ def test_the_bar_of_a_model_that_does_not_train():
     bar = ProgressBar()
     fit(new_trainer(Popularity(NUM_USERS, NUM_ITEMS), callbacks=[bar]))
     assert bar._bar is None
+
+
+# The end, whatever happens
+
+
+class Says(Callback):
+    """Notes its end, and may raise there."""
+
+    def __init__(self, name, said, error=None):
+        self.name, self.said, self.error = name, said, error
+
+    def on_fit_end(self, trainer, result):
+        self._note("end")
+
+    def on_fit_error(self, trainer, result, error):
+        self._note("error")
+
+    def _note(self, what):
+        self.said.append(f"{self.name} {what}")
+        if self.error is not None:
+            raise self.error
+
+
+def test_callbacks_end_in_reverse_order():
+    said = []
+    fit(new_trainer(callbacks=[Says("a", said), Says("b", said), Says("c", said)]), 1)
+    assert said == ["c end", "b end", "a end"]
+
+
+@pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])
+def test_one_that_raises_at_the_end_keeps_no_other_from_its_end(error, caplog):
+    said, late = [], ValueError("late")
+    callbacks = [Says("a", said, late), Says("b", said, error), Recorder(), Says("c", said)]
+    with pytest.raises(type(error)) as caught:
+        fit(new_trainer(callbacks=callbacks), 1)
+    assert caught.value is error
+    assert said == ["c end", "b end", "a end"]  # and nobody is told of an error after its end
+    assert callbacks[2].calls == ["start", "epoch 1", "end"]
+    assert callbacks[2].result.status == "finished"
+    assert "late" in caplog.text
+
+
+@pytest.mark.parametrize("own", [OSError("full"), SystemExit(143)])
+def test_one_that_raises_after_an_error_hides_neither_it_nor_the_others(own, caplog):
+    said, first = [], RuntimeError("first")
+    callbacks = [Says("a", said), Says("b", said, own), Says("c", said)]
+    with pytest.raises(RuntimeError) as caught:
+        fit(new_trainer(callbacks=[*callbacks, Raises("on_epoch_end", first)]), 2)
+    assert caught.value is first
+    assert said == ["c error", "b error", "a error"]
+    assert "failed after the training had failed: " + repr(own) in caplog.text

@@ -55,12 +55,15 @@ def test_weights_on_disk_are_the_best_so_far_at_every_epoch(tmp_path):
         def on_epoch_end(self, trainer, record):
             super().on_epoch_end(trainer, record)
             seen.append(load_file(tmp_path / "model.safetensors"))
-            assert json.loads((tmp_path / "result.json").read_text())["status"] == "running"
+            results.append(json.loads((tmp_path / "result.json").read_text()))
 
-    look = Look()
-    fit(new_trainer(callbacks=[Checkpoint(tmp_path), look, BestAt(3)], lr=BestAt.lr), 5)
+    look, results = Look(), []
+    result = fit(new_trainer(callbacks=[Checkpoint(tmp_path), look, BestAt(3)], lr=BestAt.lr), 5)
     for epoch, best in enumerate([1, 1, 3, 3, 3]):
         assert_same_weights(seen[epoch], look.weights[best - 1])
+        assert results[epoch]["status"] == "running" and results[epoch]["best_epoch"] == best
+        assert results[epoch]["metrics"] == {"valid": result.history[best - 1].valid}
+        assert results[epoch]["epochs_run"] == best
 
 
 def test_a_model_without_weights_reads_back(tmp_path):
@@ -95,12 +98,27 @@ def test_an_earlier_runs_files_do_not_pass_for_the_new_ones(tmp_path):
 
     class Look(Recorder):
         def on_fit_start(self, trainer, graph, result):
-            assert names(tmp_path) == ["result.json"]
+            assert names(tmp_path) == ["earlier-1", "result.json"]
             assert json.loads((tmp_path / "result.json").read_text())["status"] == "running"
             super().on_fit_start(trainer, graph, result)
 
     fit(new_trainer(callbacks=[Checkpoint(tmp_path), look := Look()]), 1)
     assert look.calls[0] == "start"
+
+
+def test_an_earlier_run_is_moved_aside_and_stays_readable(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "pyg_bsl"):
+        runs = [fit(new_trainer(callbacks=[Checkpoint(tmp_path)], seed=seed), 1) for seed in (1, 2)]
+        with pytest.raises(NonFiniteLossError):
+            fit(new_trainer(loss=Broken(at=1), callbacks=[Checkpoint(tmp_path)], seed=3))
+    for run, place in zip(runs, ("earlier-1", "earlier-2"), strict=True):
+        content, weights = load_run(tmp_path / place)
+        assert content == json.loads(run.to_json())
+        assert_same_weights(weights, run.state_dict)
+    assert names(tmp_path) == ["earlier-1", "earlier-2", "result.json"]
+    assert caplog.text.count("holds an earlier run: moved to") == 2
+    with pytest.raises(FileNotFoundError, match=r"no weights .*: its status is 'failed'"):
+        load_run(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
@@ -177,6 +195,7 @@ def test_a_kill_in_mid_training_leaves_whole_files(tmp_path):
     assert child.returncode == -signal.SIGKILL
     content, weights = load_run(output)
     assert content["status"] == "running" and content["num_train"] == 120
+    assert "valid" in content["metrics"] or content["best_epoch"] == 0  # killed between the two
     backbone = new_mf(embedding_dim=64)
     backbone.load_state_dict(weights)
     assert all(x.isfinite().all() for x in weights.values())
@@ -191,10 +210,12 @@ def run(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["result.json", "model.safetensors"])
-def test_a_folder_that_lacks_a_file_is_no_run(run, name):
-    (run / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"not the output folder of a .* it has no {name}"):
+def test_a_folder_that_lacks_a_file_is_told(run):
+    (run / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no weights \(model.safetensors\): its status"):
+        load_run(run)
+    (run / "result.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"not the output folder of .* no result.json"):
         load_run(run)
     with pytest.raises(FileNotFoundError, match="is not the output folder of a training run"):
         load_run(run / "nowhere")

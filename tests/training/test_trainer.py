@@ -1,5 +1,7 @@
 import json
+import logging
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ from pyg_bsl.losses import BPR, BSL, LOSSES, PSL, SL
 from pyg_bsl.nn import BACKBONES, MF, NGCF, LightGCN, Popularity
 from pyg_bsl.sampling import SAMPLERS, AllItems, BatchLoader, InBatch, Shared, Uniform
 from pyg_bsl.training import Callback, NonFiniteLossError, Trainer
-from pyg_bsl.training.trainer import _has_bfloat16_units
+from pyg_bsl.training.trainer import _has_bfloat16_units, visiting
 from pyg_bsl.types import BipartiteGraph, Negatives, UserItems
 from tests.planted import NUM_ITEMS, NUM_USERS, cluster, planted
 from tests.training.parts import BestAt, Broken, Raises, Recorder, fit, new_mf, new_trainer
@@ -34,9 +36,9 @@ def test_a_trained_model_ranks_the_items_of_a_users_cluster_first():
     trainer = new_trainer(lr=0.1)
     result = fit(trainer, 10)
     emb = trainer.backbone.eval()(planted())
-    items, _ = recommend(emb, planted(), range(NUM_USERS), k=4)
+    items, _ = recommend(emb, planted(), range(NUM_USERS), k=2)
     for user, own in enumerate(items.tolist()):
-        # 10 items of the cluster, of which 5 train and 1 validates
+        # 10 items of the cluster, of which 5 train, 1 validates and 2 test
         assert {cluster(item) for item in own} == {cluster(user)}
     assert result.status == "finished" and result.metrics["test"]["recall@5"] == 1
 
@@ -700,3 +702,88 @@ def test_training_without_validation_says_that_the_last_epoch_is_taken(caplog):
     backbone = MF(graph.num_users, graph.num_items)
     Trainer(backbone, SL()).fit(replace(graph, valid=None), 1)
     assert "no validation pairs: the last epoch is taken" in caplog.text
+
+
+# Where the parts are afterwards
+
+
+class Traveller(torch.nn.Linear):
+    """Notes where it is sent."""
+
+    def __init__(self, device=None):
+        super().__init__(1, 1, device=device)
+        self.went = []
+
+    def to(self, device):
+        self.went.append(str(device))
+        return self  # there is one device here
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+def test_parts_go_back_to_where_they_came_from(error):
+    at_home, far = Traveller(), Traveller("meta")
+    try:
+        with visiting(torch.device("cuda"), at_home, far):
+            assert at_home.went == far.went == ["cuda"]
+            if error is not None:
+                raise error
+    except KeyboardInterrupt:
+        pass
+    assert at_home.went == ["cuda", "cpu"] and far.went == ["cuda", "meta"]
+    assert not at_home.training
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_after_training_on_a_gpu_the_backbone_fits_the_callers_graph():
+    backbone = new_mf()
+    fit(new_trainer(backbone, device="cuda"), 2)
+    items, _ = recommend(backbone(planted()), planted(), [0])
+    assert items.device.type == "cpu"
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_after_training_the_backbone_is_ready_to_be_used(breaks):
+    backbone = new_mf(dropout=0.5)
+    bare = replace(planted(), valid=None, test=None)
+    callbacks = [Raises("on_epoch_end", RuntimeError("no"))] if breaks else []
+    with pytest.raises(RuntimeError) if breaks else nullcontext():
+        new_trainer(backbone, callbacks=callbacks).fit(bare, 2)
+    assert not backbone.training
+
+
+def test_a_trained_backbone_is_ranked_by_the_trainers_scores():
+    backbone = new_mf()
+    assert backbone(planted()).similarity is None
+    result = fit(new_trainer(backbone, BPR()), 2)  # by inner product
+    emb = backbone(planted())
+    assert emb.similarity == backbone.similarity == "dot"
+    assert evaluate(emb, planted(), k=5) == result.metrics["test"]
+    assert new_trainer(backbone, SL()).rank_by == "cosine"  # another training, another rank
+    fit(new_trainer(backbone, SL()), 1)
+    assert backbone.similarity == "cosine"
+
+
+def test_what_the_trainer_chose_is_told(caplog):
+    with caplog.at_level(logging.INFO, "pyg_bsl"):
+        fit(Trainer(new_mf(), SL(), k=5, metric="ndcg@5"), 1)
+        chosen = f"sampler {AllItems()}, lr 0.1, batch_size 2 users"
+        assert f"Chosen by the trainer: {chosen}" in caplog.text
+        caplog.clear()
+        fit(Trainer(new_mf(), SL(), AllItems(), lr=0.1, batch_size=8, k=5, metric="ndcg@5"), 1)
+        assert "Chosen" not in caplog.text
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "bsl-released", "psl-ood"])
+def test_an_epoch_chosen_on_the_test_set_is_told(protocol, caplog):
+    result = fit(new_trainer(protocol=protocol), 1)
+    on_test = protocol != "holdout"
+    assert result.selected_on == ("test" if on_test else "valid")
+    told = f"The protocol '{protocol}' chooses the epoch on the test set" in caplog.text
+    assert told == on_test
+
+
+def test_an_error_in_the_first_epoch_leaves_no_weights():
+    callbacks = [recorder := Recorder()]
+    with pytest.raises(NonFiniteLossError):
+        fit(new_trainer(loss=Broken(at=1), callbacks=callbacks))
+    assert recorder.result.state_dict == {}
