@@ -36,7 +36,7 @@ RUNS = [
 torch.set_num_threads(1)  # on data this small, threads wait for one another more than they work
 
 # Data: ratings of at least 3, 5-core, 80/20 within each user, a tenth of train for validation.
-data = HoldoutValidation(seed=SEED)(load_dataset("movielens-small", seed=SEED))
+data = HoldoutValidation(seed=SEED)(load_dataset("movielens-small"))
 graph = build_graph(data)
 
 # Parts and fit: the same loop for all of them.
@@ -48,25 +48,24 @@ for backbone_type, arguments, loss, options in RUNS:
     name = backbone_type.__name__ + (f" + {type(loss).__name__}" if learns else "")
     callbacks = [ProgressBar(name), MLflowTracker(run_name=None if learns else name)]
     trainer = Trainer(backbone, loss, callbacks=callbacks, seed=SEED, **options)
-    results.append((name, backbone, trainer, trainer.fit(graph, EPOCHS)))
+    results.append((name, backbone, trainer.fit(graph, EPOCHS)))
 
 # Print: the test metrics at the epoch that validation chose.
 table = Table(title=f"MovieLens small: {graph.num_users} users, {graph.num_items} films")
 for column in ("model", "valid NDCG@20", "test NDCG@20", "test Recall@20", "seconds"):
     table.add_column(column, justify="left" if column == "model" else "right")
-best = max(results, key=lambda row: row[3].metrics["valid"]["ndcg@20"])
+best = max(results, key=lambda row: row[2].metrics["valid"]["ndcg@20"])
 for row in results:
-    valid, test = row[3].metrics["valid"], row[3].metrics["test"]
+    valid, test = row[2].metrics["valid"], row[2].metrics["test"]
     numbers = (valid["ndcg@20"], test["ndcg@20"], test["recall@20"])
-    cells = [row[0], *(f"{x:.4f}" for x in numbers), f"{row[3].seconds['train']:.1f}"]
+    cells = [row[0], *(f"{x:.4f}" for x in numbers), f"{row[2].seconds['train']:.1f}"]
     table.add_row(*cells, style="bold" if row is best else None)
 console = Console()
 console.print(table)
 
 # One user: what was liked beside what the model that did best on validation recommends.
-name, backbone, trainer, _ = best
-backbone.eval()
-items, _ = recommend(backbone(graph), graph, [USER], k=10, similarity=trainer.rank_by)
+name, backbone, _ = best
+items, _ = recommend(backbone(graph), graph, [USER], k=10)
 liked = graph.train.items[graph.train.users == USER][:10]
 titles = data["item"].title
 table = Table(title=f"User {USER}, by {name} (best on validation)")

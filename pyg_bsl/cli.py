@@ -25,6 +25,8 @@ COMMANDS = {
     "datasets": "list the data sets",
 }
 
+MAX_THREADS = 1024  # PyTorch takes many more, and then fails to start them.
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status.
@@ -80,15 +82,15 @@ def train(argv: list[str]) -> int:
     if "threads" in values:
         import torch
 
-        if values.threads < 1:
-            parser.error(f"--threads must be at least 1 (got {values.threads})")
+        if not 1 <= values.threads <= MAX_THREADS:
+            parser.error(f"--threads must be from 1 to {MAX_THREADS} (got {values.threads})")
         torch.set_num_threads(values.threads)
     output = Path(values.output) if "output" in values else _fresh_folder(experiment)
     callbacks: list[Callback] = [] if values.quiet else [ProgressBar(experiment.name)]
     if values.tracking:
         callbacks.append(MLflowTracker(values.store))
     checkpoint = Checkpoint(output)
-    callbacks.append(checkpoint)
+    callbacks.append(checkpoint)  # last to start, first to end: before a server may stall
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -120,12 +122,12 @@ def evaluate(argv: list[str]) -> int:
     parser = Parser(prog="pyg-bsl evaluate", description=f"{COMMANDS['evaluate'].capitalize()}.")
     parser.add_argument("run", help="output folder of a training run")
     group = parser.add_argument_group("evaluation")
-    own = "that of the run"
+    of_run = "that of the run"
     add_flags(
         group,
         evaluation.evaluate,
         skip=("emb", "graph", "block_size", "metrics"),
-        defaults={"k": own, "similarity": own, "protocol": f"{own}; {_protocols()}"},
+        defaults={"k": of_run, "similarity": of_run, "protocol": f"{of_run}; {_protocols()}"},
     )
     parser.add_argument("--root", help="folder that keeps downloaded data sets [that of the run]")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
@@ -143,13 +145,20 @@ def evaluate(argv: list[str]) -> int:
             f"the run's {digest}"
         )
     trainer = experiment.build(graph)
+    trainer.backbone.similarity = trainer.rank_by
     try:
         trainer.backbone.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"The weights in '{folder}' do not fit its result: {error}") from error
-    protocol = experiment.protocol.name
-    defaults = {"split": "test", "protocol": protocol, "similarity": trainer.rank_by}
-    arguments: dict[str, Any] = {"k": trainer.k} | defaults | values
+    own: dict[str, Any] = {"protocol": experiment.protocol.name, "split": "test", "k": trainer.k}
+    arguments = own | values
+    run["selected_on"] = experiment.protocol.select_on
+    if run["selected_on"] == "test":
+        logging.getLogger("pyg_bsl").warning(
+            "The epoch of this run was chosen on the test set (protocol '%s'): its results on the "
+            "test set are optimistic by any protocol",
+            experiment.protocol.name,
+        )
     metrics = evaluation.evaluate(trainer.backbone.eval()(graph).detach(), graph, **arguments)
     if as_json:
         print(json.dumps(metrics, indent=2))
@@ -214,10 +223,10 @@ def _parse_train(argv: list[str]) -> tuple[Parser, Namespace]:
         "sampler": SAMPLERS,
     }
     names = Parser(add_help=False, prog="pyg-bsl train")
-    for part in (*PARTS, "config"):
-        names.add_argument(f"--{part}")
+    for name in (*PARTS, "dataset", "data", "config"):
+        names.add_argument(f"--{name}")
     chosen, _ = names.parse_known_args(argv)
-    config = {} if chosen.config is None else _read_config(chosen.config)
+    config = {} if chosen.config is None else _read_config(chosen.config, vars(chosen))
 
     def chosen_name(part: str) -> str | None:
         in_file = table_of(config, part).get("name")
@@ -242,7 +251,7 @@ def _parse_train(argv: list[str]) -> tuple[Parser, Namespace]:
         default = getattr(Experiment, part) or "what suits the loss"
         what.add_argument(f"--{part}", help=f"{choices} [{default}]")
     what.add_argument("--epochs", type=int, help=f"passes over the pairs [{DEFAULT_EPOCHS}]")
-    what.add_argument("--seed", type=int, help="seed of split, initialisation and training [0]")
+    what.add_argument("--seed", type=int, help="seed of validation split, start and training [0]")
     what.add_argument("--config", help="file (JSON or TOML; a result.json too) that sets these")
     for part, chosen_class in classes.items():
         group = parser.add_argument_group(f"{part} {picked[part]}")
@@ -303,7 +312,18 @@ def _experiment(parser: Parser, values: Namespace) -> Experiment:
     return Experiment.from_config(config)
 
 
-def _read_config(file: str) -> dict[str, Any]:
+def _read_config(file: str, names: dict[str, str | None]) -> dict[str, Any]:
+    """The settings in a file.
+
+    Those in a ``result.json`` were chosen to go together. Where a flag names another part or other
+    data, what was asked for stays and what goes with it is chosen anew.
+
+    Args:
+        file: The file.
+        names: What the flags name: parts, dataset, data.
+    """
+    from pyg_bsl.experiment import PARTS, table_of
+
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file '{file}'")
@@ -315,7 +335,13 @@ def _read_config(file: str) -> dict[str, Any]:
     settings = content.get("config", content) if isinstance(content, dict) else None
     if not isinstance(settings, dict):
         raise ValueError(f"The configuration file '{file}' must hold one table of settings")
-    return settings
+    before = {part: table_of(settings, part).get("name") for part in PARTS}
+    before |= {"dataset": settings.get("dataset"), "data": settings.get("data")}
+    if names["data"] is not None:
+        names = names | {"data": str(Path(names["data"]).absolute())}
+    other = any(names[key] not in (None, name) for key, name in before.items())
+    asked = content.get("asked") if settings is not content else None
+    return asked if other and isinstance(asked, dict) else settings
 
 
 def _fresh_folder(experiment: Experiment) -> Path:
@@ -331,15 +357,20 @@ def _print_metrics(result: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from pyg_bsl.evaluation import PROTOCOLS
+
     metrics: dict[str, dict[str, float]] = result["metrics"]
     title = f"{result['data']['name']}, protocol {result['protocol']}, epoch {result['best_epoch']}"
+    if result["selected_on"] == "test":
+        title += "\n(chosen on the test set)"
+    valid = "test, as valid" if PROTOCOLS[result["protocol"]].select_on == "test" else "valid"
     if not metrics:
         print(f"{title}: no validation or test pairs to measure on")
         return
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("metric")
     for split in metrics:
-        table.add_column(split, justify="right")
+        table.add_column(valid if split == "valid" else split, justify="right")
     for name in next(iter(metrics.values()), {}):
         table.add_row(name, *(f"{values[name]:.4f}" for values in metrics.values()))
     Console().print(table)

