@@ -189,7 +189,7 @@ def test_a_result_tells_what_was_asked_for(run):
     assert content["asked"]["sampler"] is None and "lr" not in content["asked"]["trainer"]
     assert content["asked"]["loss"] == {"name": "BSL", "tau1": 0.5, "tau2": 0.4}
     assert content["config"]["sampler"]["name"] == "AllItems"
-    assert content["config"]["trainer"]["lr"] == 0.1
+    assert content["config"]["trainer"]["lr"] == 0.05
 
 
 @pytest.mark.parametrize("bare", [False, True])
@@ -202,7 +202,7 @@ def test_what_was_chosen_for_one_loss_is_chosen_anew_for_another(run, here, bare
     config = read("out")["config"]
     assert config["sampler"]["name"] == ("AllItems" if bare else "Shared")
     assert config["trainer"]["similarity"] == ("cosine" if bare else "dot")
-    assert config["trainer"]["lr"] == (0.1 if bare else 0.01)
+    assert config["trainer"]["lr"] == (0.05 if bare else 0.01)
     kept = {"epochs": 3, "seed": 4}
     assert kept.items() <= config.items() and config["backbone"]["embedding_dim"] == 8
     assert config["trainer"]["k"] == [5, 10]

@@ -766,7 +766,7 @@ def test_a_trained_backbone_is_ranked_by_the_trainers_scores():
 def test_what_the_trainer_chose_is_told(caplog):
     with caplog.at_level(logging.INFO, "pyg_bsl"):
         fit(Trainer(new_mf(), SL(), k=5, metric="ndcg@5"), 1)
-        chosen = f"sampler {AllItems()}, lr 0.1, batch_size 2 users"
+        chosen = f"sampler {AllItems()}, lr 0.05, batch_size 2 users"
         assert f"Chosen by the trainer: {chosen}" in caplog.text
         caplog.clear()
         fit(Trainer(new_mf(), SL(), AllItems(), lr=0.1, batch_size=8, k=5, metric="ndcg@5"), 1)
