@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_bsl.losses.base import Loss, non_negative
+from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, mean_map
 from pyg_bsl.space import LogUniform, Space
 
@@ -44,10 +45,6 @@ class BCE(Loss):
         super().__init__()
         self.weight = non_negative("weight", weight)
 
-    def rows(self, pos: Tensor, neg: Scores, users: Tensor | None) -> Tensor:
+    def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""
         return F.softplus(-pos) + self.weight * mean_map(neg, F.softplus)
-
-    def extra_repr(self) -> str:
-        """Arguments in the printed form."""
-        return f"weight={self.weight:g}"

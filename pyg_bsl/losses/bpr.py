@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_bsl.losses.base import Loss
+from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, mean_map
 
 
@@ -35,6 +36,6 @@ class BPR(Loss):
         """No: every pair of a positive and a negative is a term of its own."""
         return False
 
-    def rows(self, pos: Tensor, neg: Scores, users: Tensor | None) -> Tensor:
+    def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""
         return mean_map(neg, lambda s, p: F.softplus(s - p), pos)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from pyg_bsl.losses.base import Loss, positive
+from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, log_mean_exp, segment_log_mean_exp
 from pyg_bsl.space import LogUniform, Space, Uniform
 
@@ -33,7 +34,7 @@ class BSL(Loss):
 
     - the paper's, divided by :math:`\tau_1`: the default :math:`w = \tau_2 / \tau_1`;
     - the authors' code, with one temperature :math:`t_1` and an exponent :math:`t_2`:
-      ``tau1 = tau2 = t1``, ``weight = t2``, pooled in its ``multi`` mode and not in ``reweight``;
+      :meth:`as_released`, pooled in its ``multi`` mode and not in ``reweight``;
     - the PSL authors' re-implementation: the paper's form, not pooled.
 
     Args:
@@ -69,13 +70,29 @@ class BSL(Loss):
         self.tau2 = positive("tau2", tau2)
         self.weight = self.tau2 / self.tau1 if weight is None else positive("weight", weight)
 
-    def rows(self, pos: Tensor, neg: Scores, users: Tensor | None) -> Tensor:
+    @classmethod
+    def as_released(cls, t1: float, t2: float) -> BSL:
+        r"""The form of the authors' code: one temperature, and the negatives' sum to a power.
+
+        .. math::
+            \ell_{ui} = -\log \frac{\sum_{i'} e^{s_{ui'} / t_1}}
+            {\big(\sum_j e^{s_{uj} / t_1}\big)^{t_2}}
+
+        up to a constant.
+
+        Args:
+            t1: Temperature :math:`t_1` of positives and negatives.
+            t2: Exponent :math:`t_2` of the negatives' sum.
+
+        Example:
+            >>> BSL.as_released(0.2, 1.3)
+            BSL(tau1=0.2, tau2=0.2, weight=1.3)
+        """
+        return cls(t1, t1, weight=t2)
+
+    def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""
         pull = pos / self.tau1
-        if users is not None:
-            pull = segment_log_mean_exp(pull, users)
+        if context.users is not None:
+            pull = segment_log_mean_exp(pull, context.users)
         return self.weight * log_mean_exp(neg, self.tau2) - pull
-
-    def extra_repr(self) -> str:
-        """Arguments in the printed form."""
-        return f"tau1={self.tau1:g}, tau2={self.tau2:g}, weight={self.weight:g}"

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from pyg_bsl.losses.base import Loss, non_negative
+from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, mean_map
 from pyg_bsl.space import LogUniform, Space
 
@@ -43,10 +44,6 @@ class MSE(Loss):
         super().__init__()
         self.weight = non_negative("weight", weight)
 
-    def rows(self, pos: Tensor, neg: Scores, users: Tensor | None) -> Tensor:
+    def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""
         return (1 - pos) ** 2 + self.weight * mean_map(neg, lambda s: s * s)
-
-    def extra_repr(self) -> str:
-        """Arguments in the printed form."""
-        return f"weight={self.weight:g}"

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_bsl.losses.base import Loss, positive
+from pyg_bsl.losses.context import Context
 from pyg_bsl.names import pick
 from pyg_bsl.ops import Scores, has_power_sums, log_mean_exp, log_mean_exp_map, log_mean_power
 from pyg_bsl.space import Choice, Space
@@ -24,10 +25,15 @@ def _log_atan(d: Tensor) -> Tensor:
     return torch.atan(d).log1p()
 
 
+def _log_relu(d: Tensor) -> Tensor:
+    return (1 + d).clamp_min(torch.finfo(d.dtype).tiny).log()  # finite, with no gradient, at 0
+
+
 _LOG_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": _log_tanh,
     "atan": _log_atan,
     "softplus": F.softplus,
+    "relu": _log_relu,
 }
 
 
@@ -49,6 +55,8 @@ class PSL(Loss):
     Args:
         tau: Temperature :math:`\tau`, as in the paper's tables.
         activation: Name of the surrogate activation.
+        temperature: ``"outside"`` of the activation, :math:`\sigma(d)^{1 / \tau}`, or, the paper's
+            ablation, ``"inside"``: :math:`\sigma(d / \tau)`.
 
     Shapes:
         - **input:** positive scores :math:`(B)`, negative scores :math:`(B, N)`, full cosines in
@@ -73,27 +81,31 @@ class PSL(Loss):
         self,
         tau: float = 0.05,
         activation: Literal["relu", "tanh", "atan", "exp", "softplus"] = "relu",
+        *,
+        temperature: Literal["outside", "inside"] = "outside",
     ) -> None:
         super().__init__()
         self.tau = positive("tau", tau)
-        pick("activation", activation, dict.fromkeys(("relu", "exp", *_LOG_ACTIVATIONS)))
+        pick("activation", activation, dict.fromkeys(("exp", *_LOG_ACTIVATIONS)))
+        pick("temperature", temperature, {"outside": None, "inside": None})
         self.activation = activation
+        self.temperature = temperature
 
     @property
     def per_user(self) -> bool:
         r"""With ``exp``, and with ``relu`` when :math:`1 / \tau` is a whole number up to 40."""
-        whole = self.activation == "relu" and has_power_sums(1 / self.tau)
-        return whole or self.activation == "exp"
-
-    def rows(self, pos: Tensor, neg: Scores, users: Tensor | None) -> Tensor:
-        """Loss of each row."""
         if self.activation == "relu":
-            return log_mean_power(neg, pos, 1 / self.tau)
-        if self.activation == "exp":
-            return log_mean_exp(neg, 2 * self.tau) - pos / (2 * self.tau)
-        log_sigma, tau = _LOG_ACTIVATIONS[self.activation], self.tau
-        return log_mean_exp_map(neg, lambda s, p: log_sigma((s - p) / 2) / tau, pos)
+            return self.temperature == "outside" and has_power_sums(1 / self.tau)
+        return self.activation == "exp"
 
-    def extra_repr(self) -> str:
-        """Arguments in the printed form."""
-        return f"tau={self.tau:g}, activation={self.activation}"
+    def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
+        """Loss of each row."""
+        tau, outside = self.tau, self.temperature == "outside"
+        if self.activation == "exp":  # either way
+            return log_mean_exp(neg, 2 * tau) - pos / (2 * tau)
+        if self.activation == "relu" and outside:
+            return log_mean_power(neg, pos, 1 / tau)
+        log_sigma = _LOG_ACTIVATIONS[self.activation]
+        if outside:
+            return log_mean_exp_map(neg, lambda s, p: log_sigma((s - p) / 2) / tau, pos)
+        return log_mean_exp_map(neg, lambda s, p: log_sigma((s - p) / (2 * tau)), pos)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_bsl.losses.base import Loss, positive
+from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, log_mean_exp
 from pyg_bsl.space import LogUniform, Space
 
@@ -25,6 +26,9 @@ class SL(Loss):
     The mean over negatives instead of their sum shifts the value by :math:`\log N` and leaves
     the gradient as it is. With ``include_positive`` the positive is one of the :math:`N + 1`
     terms that are averaged, as in InfoNCE.
+
+    Negatives that follow popularity are corrected by their log weights (``log_weight``, or
+    ``InBatch(correct_popularity=True)``): the log of an item's popularity is taken off its logit.
 
     Args:
         tau: Temperature :math:`\tau` on the full cosine in [-1, 1]; the PSL paper's tables give
@@ -51,17 +55,27 @@ class SL(Loss):
         self.tau = positive("tau", tau)
         self.include_positive = include_positive
 
-    def rows(self, pos: Tensor, neg: Scores, users: Tensor | None) -> Tensor:
+    def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""
         logit = pos / self.tau
+        log_mean = log_mean_exp(neg, self.tau)
         if self.include_positive:
-            # log(sum_j w_j e^{s_j / tau} + e^{s_i / tau}) - log(sum_j w_j + 1)
-            mass = neg.mass()
-            total = log_mean_exp(neg, self.tau) + mass.log()
-            return torch.logaddexp(total, logit) - mass.log1p() - logit
-        return log_mean_exp(neg, self.tau) - logit
+            return info_nce(logit, log_mean, neg.mass())
+        return log_mean - logit
 
     def extra_repr(self) -> str:
         """Arguments in the printed form."""
         more = ", include_positive=True" if self.include_positive else ""
         return f"tau={self.tau:g}{more}"
+
+
+def info_nce(logit: Tensor, log_mean: Tensor, mass: Tensor) -> Tensor:
+    """Softmax loss with the positive as one more term that is averaged.
+
+    Args:
+        logit: Positive logits, ``[B]``.
+        log_mean: Log-mean-exp of the negative logits, ``[B]``.
+        mass: Total weight of the negatives, ``[B]``.
+    """
+    # log(sum_j w_j e^{s_j / tau} + e^{s_i / tau}) - log(sum_j w_j + 1)
+    return torch.logaddexp(log_mean + mass.log(), logit) - mass.log1p() - logit

@@ -1,5 +1,13 @@
 """Pure tensor functions: streamed reductions over scores, propagation, masked top-k."""
 
+from pyg_bsl.ops.combine import (
+    add_scores,
+    detached,
+    num_negatives,
+    of_queries,
+    once_a_query,
+    with_vectors,
+)
 from pyg_bsl.ops.reduce import (
     has_power_sums,
     log_mean_exp,
@@ -7,6 +15,7 @@ from pyg_bsl.ops.reduce import (
     log_mean_power,
     mean_map,
 )
+from pyg_bsl.ops.reverse import reverse_gradient
 from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores
 from pyg_bsl.ops.segment import segment_log_mean_exp
 
@@ -14,10 +23,17 @@ __all__ = [
     "DenseScores",
     "LazyScores",
     "Scores",
+    "add_scores",
+    "detached",
     "has_power_sums",
     "log_mean_exp",
     "log_mean_exp_map",
     "log_mean_power",
     "mean_map",
+    "num_negatives",
+    "of_queries",
+    "once_a_query",
+    "reverse_gradient",
     "segment_log_mean_exp",
+    "with_vectors",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import torch
@@ -55,6 +56,20 @@ def score(
         bounded=similarity == "cosine",
         gemm=gemm,
     )
+
+
+def context(
+    emb: Embeddings, batch: Batch, negatives: Negatives, needs: Collection[str]
+) -> dict[str, Tensor | None]:
+    """What a loss needs to know of a batch beside its scores, by name (:attr:`Loss.needs`)."""
+    fields: dict[str, Callable[[], Tensor | None]] = {
+        "users": lambda: batch.users,
+        "items": lambda: batch.items,
+        "negatives": lambda: negatives.items,
+        "user_vectors": lambda: emb.user.index_select(0, batch.users),
+        "item_vectors": lambda: emb.item.index_select(0, batch.items),
+    }
+    return {name: fields[name]() for name in needs}
 
 
 def _score_per_row(user: Tensor, item: Tensor, negatives: Negatives) -> DenseScores:

@@ -21,12 +21,12 @@ from pyg_bsl.losses import Loss
 from pyg_bsl.metrics import parse_metric
 from pyg_bsl.names import pick
 from pyg_bsl.nn import Backbone
-from pyg_bsl.sampling import AllItems, BatchLoader, Sampler, Shared
+from pyg_bsl.sampling import AllItems, BatchLoader, InBatch, Sampler, Shared
 from pyg_bsl.sampling.base import check_count
 from pyg_bsl.training.callbacks import Callback, end_all, fail_all
 from pyg_bsl.training.result import EpochRecord, FitResult
-from pyg_bsl.training.scoring import score
-from pyg_bsl.types import Batch, BipartiteGraph, Negatives
+from pyg_bsl.training.scoring import context, score
+from pyg_bsl.types import Batch, BipartiteGraph, Embeddings, Negatives
 
 T = TypeVar("T")
 
@@ -56,8 +56,9 @@ class Trainer:
         backbone: Gives the embeddings.
         loss: Loss over positive and negative scores.
         sampler: Chooses negatives; :obj:`None`: the whole catalogue for a loss that reduces the
-            negatives once a user (:attr:`Loss.per_user <pyg_bsl.losses.Loss.per_user>`), 1024
-            shared by the batch for the others.
+            negatives once a user (:attr:`Loss.per_user <pyg_bsl.losses.Loss.per_user>`), the
+            batch's own pairs for one that uses no negatives, 1024 shared by the batch for the
+            others.
         lr: Learning rate of Adam; :obj:`None`: 0.05 for vectors kept at length 1, where it is a
             step's turn of each component, else 0.01.
         betas: Adam's decay of the gradient's mean and square. A training here is hundreds of large
@@ -68,7 +69,7 @@ class Trainer:
             positives; :obj:`None`: what suits the sampler.
         schedule: Course of the learning rate over all steps: ``"linear"`` or ``"cosine"`` down to
             0, or ``"constant"``.
-        weight_decay: Adam's weight decay on all parameters.
+        weight_decay: Adam's weight decay on the backbone's parameters.
         l2: Weight of the squared norms of the batch's embeddings, users, positives and sampled
             negatives, over the number of rows.
         unit_norm: Whether each learned vector of a user or item is put back to length 1 after
@@ -133,7 +134,7 @@ class Trainer:
         asked = {"sampler": sampler, "lr": lr, "batch_size": batch_size}
         self._own_choices = [name for name, value in asked.items() if value is None]
         if sampler is None:
-            sampler = AllItems() if loss.per_user else Shared(1024)
+            sampler = _default_sampler(loss)
         self.sampler = _part("sampler", sampler, Sampler)
         self.batch_size = None if batch_size is None else check_count("batch_size", batch_size)
         self.batch_by = self.sampler.batch_by if batch_by is None else batch_by
@@ -261,8 +262,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._gemm is not None):
             emb = self.backbone(graph)
             pos, neg = score(emb, batch, negatives, self.similarity, self._gemm)
-        users = batch.users if self.pool_positives else None
-        loss: Tensor = self.loss(pos, neg, users=users)
+        needs = {*self.loss.needs, *(("users",) if self.pool_positives else ())}
+        loss: Tensor = self.loss(pos, neg, **context(emb, batch, negatives, needs))
         auxiliary = self.backbone.auxiliary_loss(emb, batch)
         if auxiliary is not None:
             loss = loss + auxiliary
@@ -312,6 +313,7 @@ class Trainer:
         self._tell_own_choices(loader)
         self.backbone.similarity = self.rank_by
         graph = graph.to(self.device)
+        self.loss.setup(graph.train)
         model = nn.ModuleList([self.backbone, self.loss]).to(self.device)
         self.backbone.setup(graph)
         best, good = _State(model), _State(model)
@@ -346,8 +348,9 @@ class Trainer:
     ) -> None:
         """The loop: ``best`` keeps the best epoch's weights, ``good`` the last finite ones."""
         parameters = [p for p in model.parameters() if p.requires_grad]
+        own = [{"weight_decay": 0.0, **group} for group in self.loss.parameter_groups(self.lr)]
         optimizer = torch.optim.Adam(
-            parameters,
+            [{"params": [p for p in self.backbone.parameters() if p.requires_grad]}, *own],
             lr=self.lr,
             betas=self.betas,
             weight_decay=self.weight_decay,
@@ -363,6 +366,7 @@ class Trainer:
         self.should_stop = False
         for epoch in range(1, result.epochs + 1):
             started = time.perf_counter()
+            self.loss.on_epoch_start(epoch, graph.train, lambda: self._embeddings(graph))
             model.train()
             losses, counts, lr = [], [], self.lr
             for batch in loader.epoch(host):
@@ -378,6 +382,7 @@ class Trainer:
                 scheduler.step()
                 if self.unit_norm:
                     self._normalize()
+                self.loss.after_step()
                 losses.append(loss.detach())
                 counts.append(batch.items.numel())
             values = torch.stack(losses).cpu().double()
@@ -417,6 +422,14 @@ class Trainer:
     def _normalize(self) -> None:
         for table in self.backbone.tables():
             F.normalize(table, dim=1, out=table)
+
+    @torch.no_grad()
+    def _embeddings(self, graph: BipartiteGraph) -> Embeddings:
+        """Vectors whose inner products are the scores that are trained on."""
+        emb = self.backbone.eval()(graph)
+        if self.similarity == "dot":
+            return emb
+        return Embeddings(F.normalize(emb.user, dim=1), F.normalize(emb.item, dim=1))
 
     @torch.no_grad()
     def _evaluate(self, graph: BipartiteGraph, split: str, result: FitResult) -> dict[str, float]:
@@ -492,6 +505,12 @@ class _State:
     def load(self) -> None:
         for key, x in self._copy.items():
             self._live[key].copy_(x)
+
+
+def _default_sampler(loss: Loss) -> Sampler:
+    if not loss.uses_negatives:
+        return InBatch(drop_hits=False)
+    return AllItems() if loss.per_user else Shared(1024)
 
 
 def describe(part: object, skip: Iterable[str] = ()) -> dict[str, Any]:

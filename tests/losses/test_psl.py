@@ -151,7 +151,7 @@ def test_unknown_activation_names_the_nearest_and_all() -> None:
 
 
 def test_prints_its_arguments() -> None:
-    assert str(PSL(0.1, "tanh")) == "PSL(tau=0.1, activation=tanh)"
+    assert str(PSL(0.1, "tanh")) == "PSL(tau=0.1, activation=tanh, temperature=outside)"
 
 
 def test_the_search_space_stays_where_one_pass_a_user_is_enough() -> None:

@@ -34,9 +34,9 @@ class Broken(SL):
         super().__init__()
         self.at, self.gradient, self.step = at, gradient, 0
 
-    def rows(self, pos: Tensor, neg: Any, users: Tensor | None) -> Tensor:
+    def rows(self, pos: Tensor, neg: Any, context: Any) -> Tensor:
         self.step += 1
-        loss = super().rows(pos, neg, users)
+        loss = super().rows(pos, neg, context)
         if self.step != self.at:
             return loss
         return loss + (pos * 0).sqrt() if self.gradient else loss * float("nan")

@@ -1,0 +1,58 @@
+"""Cosine contrastive loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pyg_bsl.losses.base import Loss, non_negative
+from pyg_bsl.losses.context import Context
+from pyg_bsl.ops import Scores, mean_map
+from pyg_bsl.space import LogUniform, Space, Uniform
+
+
+class CCL(Loss):
+    r"""Cosine contrastive loss.
+
+    From `"SimpleX: A Simple and Strong Baseline for Collaborative Filtering"
+    <https://arxiv.org/abs/2109.12613>`_.
+
+    .. math::
+        \ell_{ui} = (1 - s_{ui}) + w \, \frac{1}{N} \sum_{j=1}^N \max(s_{uj} - m, 0)
+
+    Args:
+        margin: Margin :math:`m`: negatives below it are left alone.
+        weight: Weight :math:`w` of the negatives.
+
+    Shapes:
+        - **input:** positive scores :math:`(B)`, negative scores :math:`(B, N)`
+        - **output:** scalar
+
+    Raises:
+        ValueError: If the margin is not in [-1, 1] or the weight negative.
+
+    Example:
+        >>> import torch
+        >>> CCL(margin=0.5, weight=2.0)(torch.ones(1), torch.tensor([[0.75, 0.25]])).item()
+        0.25
+    """
+
+    search_space: ClassVar[Mapping[str, Space]] = {
+        "margin": Uniform(0.0, 1.0),
+        "weight": LogUniform(1.0, 1000.0),
+    }
+
+    def __init__(self, margin: float = 0.4, weight: float = 150.0) -> None:
+        super().__init__()
+        if not -1 <= margin <= 1:
+            raise ValueError(f"'margin' must be a cosine, from -1 to 1 (got {margin!r})")
+        self.margin = margin
+        self.weight = non_negative("weight", weight)
+
+    def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
+        """Loss of each row."""
+        margin = self.margin
+        return (1 - pos) + self.weight * mean_map(neg, lambda s: torch.relu(s - margin))
