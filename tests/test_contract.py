@@ -30,9 +30,19 @@ MILD: dict[str, dict[str, Any]] = {
     "SL": {"tau": 0.5},
     "BSL": {"tau1": 0.5, "tau2": 0.5},
     "PSL": {"tau": 0.25},
+    "CCL": {"weight": 5.0},
+    "AdvInfoNCE": {"tau": 0.5},
+    "LLPAUC": {"beta": 0.5},
+    "SLatK": {"tau": 0.5, "k": 5},
+    "BC": {"tau": 0.5},
+    "DrRL": {"weight": 2.0, "margin": 0.0},
+    "Talos": {"tau": 0.5, "k": 5},
 }
+# Every loss with every backbone, on the sampler that a trainer takes by itself, and with every
+# sampler.
 ANY_WITH_ANY = pytest.mark.parametrize(
-    ("backbone", "loss", "sampler"), list(product(BACKBONES, LOSSES, SAMPLERS))
+    ("backbone", "loss", "sampler"),
+    [*product(BACKBONES, LOSSES, [None]), *product(["MF"], LOSSES, SAMPLERS)],
 )
 
 # A value unlike the default for every constructor argument of every part.
@@ -49,25 +59,41 @@ OTHER: dict[str, Any] = {
     "weight": 1.7,
     "include_positive": True,
     "activation": "tanh",
+    "temperature": "inside",
+    "margin": 0.2,
+    "margin_lr": 0.3,
+    "tau_weight": 1.5,
+    "tau_popularity": 0.2,
+    "popularity_dim": 5,
+    "k": 3,
+    "every": 2,
+    "adversary_lr": 0.2,
+    "adversary_dim": 6,
+    "threshold_lr": 0.2,
+    "alpha": 0.3,
+    "beta": 0.6,
+    "gamma": 0.5,
+    "ascent": False,
+    "omega": 3.0,
     "num_negatives": 5,
     "avoid_seen": False,
     "drop_hits": False,
     "correct_popularity": True,
 }
+OTHER_OF: dict[str, dict[str, Any]] = {"BC": {"weight": 0.3}}
 
 
-def new_trainer(backbone: str, loss: str, sampler: str, **args: Any) -> Trainer:
+def new_trainer(backbone: str, loss: str, sampler: str | None, **args: Any) -> Trainer:
     torch.manual_seed(0)
     model = BACKBONES[backbone](NUM_USERS, NUM_ITEMS, **SMALL[backbone])
-    return Trainer(model, LOSSES[loss](**MILD.get(loss, {})), SAMPLERS[sampler](), **args)
+    chosen = None if sampler is None else SAMPLERS[sampler]()
+    return Trainer(model, LOSSES[loss](**MILD.get(loss, {})), chosen, **args)
 
 
 @ANY_WITH_ANY
-def test_trains(backbone: str, loss: str, sampler: str) -> None:
-    by_pair = SAMPLERS[sampler].batch_by == "pair"
-    trainer = new_trainer(
-        backbone, loss, sampler, batch_size=40 if by_pair else 8, lr=0.05, k=5, metric="ndcg@5"
-    )
+def test_trains(backbone: str, loss: str, sampler: str | None) -> None:
+    trainer = new_trainer(backbone, loss, sampler, lr=0.05, k=5, metric="ndcg@5")
+    trainer.batch_size = 40 if trainer.batch_by == "pair" else 8
     graph = planted()
 
     def measure() -> float:
@@ -77,7 +103,13 @@ def test_trains(backbone: str, loss: str, sampler: str) -> None:
 
     before = measure()
     result = trainer.fit(graph, 12)
-    assert all(x.isfinite().all() for x in trainer.backbone.state_dict().values())
+    for part in (trainer.backbone, trainer.loss):
+        assert all(x.isfinite().all() for x in part.state_dict().values())
+    fresh = new_trainer(backbone, loss, sampler)
+    for part, other in ((trainer.backbone, fresh.backbone), (trainer.loss, fresh.loss)):
+        other.load_state_dict(part.state_dict())
+        pairs = zip(part.state_dict().values(), other.state_dict().values(), strict=True)
+        assert all(torch.equal(one, two) for one, two in pairs)
     assert all(math.isfinite(x) for part in result.metrics.values() for x in part.values())
     assert measure() == pytest.approx(result.metrics["test"]["ndcg@5"])
     if backbone == "Popularity":
@@ -108,9 +140,11 @@ class OnOneDevice(NoReadBack):
 
 @ANY_WITH_ANY
 @pytest.mark.parametrize("by", ["user", "pair"])
-def test_a_step_stays_on_its_device(backbone: str, loss: str, sampler: str, by: str) -> None:
+def test_a_step_stays_on_its_device(backbone: str, loss: str, sampler: str | None, by: str) -> None:
     with torch.device("meta"):
         trainer = new_trainer(backbone, loss, sampler, l2=0.1, pool_positives=loss == "BSL")
+    trainer.loss.setup(planted().train)
+    trainer.loss.to("meta")
     batch = next(BatchLoader(planted().train, 5, by).epoch(torch.Generator().manual_seed(0)))
     batch, graph = batch.to("meta"), planted().to("meta")
     # Made once and kept with the graph.
@@ -150,7 +184,8 @@ def test_a_part_can_be_made_again_from_its_description(cls: type) -> None:
     parameters = inspect.signature(cls).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     sizes = {name: size for name, size in (("num_users", 7), ("num_items", 5)) if name in named}
-    given = {name: OTHER[name] for name in named if name not in sizes}
+    other = OTHER | OTHER_OF.get(cls.__name__, {})
+    given = {name: other[name] for name in named if name not in sizes}
     for args in ({}, given):
         part = cls(**sizes, **args)
         description = describe(part)

@@ -22,11 +22,15 @@ def _log_tanh(d: Tensor) -> Tensor:
 
 
 def _log_atan(d: Tensor) -> Tensor:
-    return torch.atan(d).log1p()
+    return _log_positive(1 + torch.atan(d))  # below 0 from d = -1.56 on
 
 
 def _log_relu(d: Tensor) -> Tensor:
-    return (1 + d).clamp_min(torch.finfo(d.dtype).tiny).log()  # finite, with no gradient, at 0
+    return _log_positive(1 + d)
+
+
+def _log_positive(x: Tensor) -> Tensor:
+    return x.clamp_min(torch.finfo(x.dtype).tiny).log()  # finite, with no gradient, up to 0
 
 
 _LOG_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -56,7 +60,8 @@ class PSL(Loss):
         tau: Temperature :math:`\tau`, as in the paper's tables.
         activation: Name of the surrogate activation.
         temperature: ``"outside"`` of the activation, :math:`\sigma(d)^{1 / \tau}`, or, the paper's
-            ablation, ``"inside"``: :math:`\sigma(d / \tau)`.
+            ablation, ``"inside"``: :math:`\sigma(d / \tau)`, cut off at 0 where the arctangent
+            goes below.
 
     Shapes:
         - **input:** positive scores :math:`(B)`, negative scores :math:`(B, N)`, full cosines in

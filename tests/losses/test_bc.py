@@ -28,7 +28,7 @@ def test_equals_the_formula(tau: float, weight: float) -> None:
     def formula(row: Row) -> Tensor:
         p, q = user_vector(row.user), item_vector(row.item)
         angle = row.pos.acos()
-        margin = min(float(1 - (p @ q).sigmoid()), math.pi - float(angle))
+        margin = min((1 - (p @ q).sigmoid()).item(), math.pi - angle.item())
         main = sl((angle + margin).cos(), row.neg, tau, row)
         own = [F.cosine_similarity(p, item_vector(j), dim=0) for j in row.negatives.tolist()]
         negatives = torch.stack(own) if own else row.neg

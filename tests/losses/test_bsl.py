@@ -175,3 +175,16 @@ def test_unpooled_with_the_default_weight_it_is_a_multiple_of_sl() -> None:
     bsl, sl = BSL(tau1=0.05, tau2=0.2), SL(tau=0.2)
     torch.testing.assert_close(bsl(pos, neg), 4 * sl(pos, neg))
     assert "tau1" not in BSL.search_space
+
+
+@pytest.mark.parametrize("users", [None, torch.tensor([0, 0, 3])], ids=["reweight", "multi"])
+def test_as_released_is_the_ratio_with_an_exponent(users: torch.Tensor | None) -> None:
+    pos, neg = torch.rand(3).double(), torch.rand(3, 5).double()
+    each = (pos / 0.2).exp()
+    if users is not None:
+        each = torch.stack([each[:2].sum(), each[:2].sum(), each[2]])
+    ratio = each / ((neg / 0.2).exp().sum(1)) ** 1.3
+    out = BSL.as_released(0.2, 1.3)(pos, neg, users=users, reduction="none")
+    pooled = torch.tensor([2, 2, 1]).double() if users is not None else torch.ones(3).double()
+    torch.testing.assert_close(out, -ratio.log() - 1.3 * math.log(5) + pooled.log())
+    assert isinstance(BSL.as_released(0.2, 1.3), BSL)

@@ -45,13 +45,13 @@ def test_lowest_over_the_margin_is_the_worst_mean_over_a_divergence_ball(weight:
 
     def value(margin: float) -> float:
         loss.margins.data.fill_(margin)
-        return float(loss(pos, scores, users=user))
+        return loss(pos, scores, users=user).item()
 
-    grid = torch.linspace(-3, 1, 4001).tolist()
+    grid = torch.linspace(-1.5, 1, 501).tolist()
     best = min(grid, key=value)
     ratio = (scores[0] - best).clamp(min=0)  # the worst case is proportional to it
     q = ratio / ratio.sum()
-    assert float((30 * q**2).sum()) == pytest.approx(weight**2, rel=1e-2)
+    assert float((30 * q**2).sum()) == pytest.approx(weight**2, rel=5e-2)
     assert value(best) == pytest.approx(float((q * scores[0]).sum()), rel=1e-3)
     for _ in range(50):
         other = torch.rand(30, generator=generator).double() ** 3

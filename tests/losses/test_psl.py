@@ -158,3 +158,31 @@ def test_the_search_space_stays_where_one_pass_a_user_is_enough() -> None:
     values = PSL.search_space["tau"].values
     assert all(PSL(tau=tau).per_user for tau in values)
     assert {0.025, 0.05, 0.1, 0.2} <= {*values}
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "atan", "exp", "softplus"])
+@pytest.mark.parametrize("tau", [0.1, 0.7])
+def test_with_the_temperature_inside_equals_plain_loops(activation: str, tau: float) -> None:
+    tiny = 2.0**-1022
+    sigma = {
+        "relu": lambda d: max(1 + d, tiny),
+        "tanh": lambda d: math.tanh(d) + 1,
+        "atan": lambda d: max(math.atan(d) + 1, tiny),
+        "exp": math.exp,
+        "softplus": lambda d: math.exp(d) + 1,
+    }[activation]
+
+    def row(s: float, neg: list[float], w: list[float]) -> float:
+        return math.log(mean([sigma((x - s) / (2 * tau)) for x in neg], w)) if neg else 0.0
+
+    assert_equals_plain(PSL(tau, activation, temperature="inside"), row)
+
+
+def test_inside_and_outside_meet_at_a_temperature_of_1_and_for_exp() -> None:
+    pos, neg = torch.rand(4).double(), torch.rand(4, 6).double()
+    for activation in ("relu", "tanh", "atan", "softplus"):
+        inside, outside = (PSL(1.0, activation, temperature=t) for t in ("inside", "outside"))
+        torch.testing.assert_close(inside(pos, neg), outside(pos, neg))
+    inside, outside = (PSL(0.2, "exp", temperature=t) for t in ("inside", "outside"))
+    assert torch.equal(inside(pos, neg), outside(pos, neg))
+    assert not PSL(0.1, temperature="inside").per_user

@@ -143,3 +143,22 @@ def test_temperature_is_positive(tau: float) -> None:
 def test_prints_its_arguments() -> None:
     assert str(SL(0.2)) == "SL(tau=0.2)"
     assert str(SL(include_positive=True)) == "SL(tau=0.1, include_positive=True)"
+
+
+@pytest.mark.parametrize("include_positive", [False, True])
+def test_log_popularity_correction_makes_popular_negatives_the_catalogue(
+    include_positive: bool,
+) -> None:
+    # All pairs as one batch: each item is a negative as often as it was met. With one over its
+    # popularity for a weight, the popularities cancel and every item counts the same.
+    counts = torch.tensor([1, 5, 2, 12])
+    items = torch.arange(4).repeat_interleave(counts)
+    scores, pos = torch.rand(3, 4).double(), torch.rand(3).double()
+    loss = SL(0.2, include_positive=include_positive)
+    log_weight = -counts.double().log()[items]
+    corrected = loss(pos, scores[:, items], log_weight=log_weight)
+    torch.testing.assert_close(corrected, loss(pos, scores))
+    taken_off = ((scores[:, items] / 0.2 - counts.double().log()[items]).logsumexp(1)).mean()
+    gap = SL(0.2)(pos, scores[:, items], log_weight=log_weight) - (taken_off - (pos / 0.2).mean())
+    torch.testing.assert_close(gap, torch.tensor(-math.log(4)).double())
+    assert not torch.isclose(loss(pos, scores[:, items]), loss(pos, scores))

@@ -44,17 +44,17 @@ def test_threshold_settles_where_k_scores_of_the_catalogue_lie_above_it(k: int) 
     loss.setup(UserItems.from_pairs(users, items, 2, 30))
     neg = scores.clone()
     neg[users, items] = -torch.inf
-    groups = [{**g, "lr": 0.05} for g in loss.parameter_groups(0.1)]
+    groups = [{**g, "lr": 0.2} for g in loss.parameter_groups(0.1)]
     optimizer = torch.optim.Adam(groups)
-    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=600)
-    for _ in range(600):
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=150)
+    for _ in range(150):
         optimizer.zero_grad()
         loss(scores[users, items], neg[users], users=users).backward()
         optimizer.step()
         decay.step()
     ordered = scores.sort(dim=1, descending=True).values
     for user in range(2):  # between the K-th and the next one
-        assert ordered[user, k] - 0.01 <= loss.threshold[user] <= ordered[user, k - 1] + 0.01
+        assert ordered[user, k] - 0.02 <= loss.threshold[user] <= ordered[user, k - 1] + 0.02
 
 
 def test_scores_get_no_gradient_from_the_thresholds_nor_thresholds_from_the_ranking() -> None:
