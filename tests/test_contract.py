@@ -38,6 +38,8 @@ MILD: dict[str, dict[str, Any]] = {
     "DrRL": {"weight": 2.0, "margin": 0.0},
     "Talos": {"tau": 0.5, "k": 5},
 }
+# Losses whose values of two epochs do not compare: thresholds are refreshed, or it is raised too.
+MOVING = {"SLatK", "AdvInfoNCE", "LLPAUC"}
 # Every loss with every backbone, on the sampler that a trainer takes by itself, and with every
 # sampler.
 ANY_WITH_ANY = pytest.mark.parametrize(
@@ -115,7 +117,8 @@ def test_trains(backbone: str, loss: str, sampler: str | None) -> None:
     if backbone == "Popularity":
         return
     assert all(math.isfinite(record.loss) for record in result.history)
-    assert result.history[-1].loss < result.history[0].loss
+    if loss not in MOVING:
+        assert result.history[-1].loss < result.history[0].loss
     assert measure() > before + 0.1
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from pyg_bsl.evaluation import PROTOCOLS, evaluate, recommend
-from pyg_bsl.losses import BPR, BSL, LOSSES, PSL, SL
+from pyg_bsl.losses import BPR, BSL, LOSSES, PSL, SL, DirectAU, DrRL
 from pyg_bsl.nn import BACKBONES, MF, NGCF, LightGCN, Popularity
 from pyg_bsl.sampling import SAMPLERS, AllItems, BatchLoader, InBatch, Shared, Uniform
 from pyg_bsl.training import Callback, NonFiniteLossError, Trainer
@@ -588,7 +588,7 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_good_weights():
     class Interrupting(SL):
         steps = 0
 
-        def rows(self, pos, neg, users):
+        def rows(self, pos, neg, context):
             self.steps += 1
             if self.steps == 5:
                 raise KeyboardInterrupt
@@ -787,3 +787,95 @@ def test_an_error_in_the_first_epoch_leaves_no_weights():
     with pytest.raises(NonFiniteLossError):
         fit(new_trainer(loss=Broken(at=1), callbacks=callbacks))
     assert recorder.result.state_dict == {}
+
+
+class Noting(SL):
+    """Writes down its hooks and what it is handed."""
+
+    needs = ("users", "items", "negatives", "user_vectors", "item_vectors")
+
+    def __init__(self):
+        super().__init__(tau=0.5)
+        self.calls, self.context = [], None
+        self.register_parameter("shift", None)
+
+    def setup(self, train):
+        self.calls.append("setup")
+        if self.shift is None:
+            self.shift = torch.nn.Parameter(torch.zeros(train.num_users))
+
+    def on_epoch_start(self, epoch, train, embeddings):
+        emb = embeddings()
+        self.calls.append(f"epoch {epoch}")
+        assert train.num_users == NUM_USERS
+        assert not emb.user.requires_grad
+        torch.testing.assert_close(emb.user.norm(dim=1), torch.ones(NUM_USERS))
+
+    def after_step(self):
+        self.calls.append("step")
+        with torch.no_grad():
+            self.shift.clamp_(max=0.25)
+
+    def parameter_groups(self, lr):
+        return [{"params": [self.shift], "lr": 5 * lr}]
+
+    def rows(self, pos, neg, context):
+        self.context = context
+        return super().rows(pos, neg, context) - self.shift[context.users]
+
+
+def test_hooks_of_a_loss_come_in_order_and_its_parameters_learn_at_their_own_rate():
+    loss = Noting()
+    trainer = new_trainer(loss=loss, lr=0.01, weight_decay=0.5, schedule="constant")
+    fit(trainer, 2)
+    steps = NUM_USERS // 8
+    assert loss.calls == ["setup", "epoch 1", *["step"] * steps, "epoch 2", *["step"] * steps]
+    # Adam's steps have the size of the learning rate, each user comes up once an epoch, and the
+    # backbone's weight decay leaves the loss alone.
+    assert (loss.shift <= 0.25).all()
+    assert loss.shift.min() > 0.05
+
+
+def test_a_loss_is_handed_what_it_needs():
+    loss = Noting()
+    trainer = new_trainer(loss=loss, sampler=Shared(7))
+    loss.setup(planted().train)
+    batch = next(BatchLoader(planted().train, 5).epoch(torch.Generator().manual_seed(0)))
+    negatives = trainer.sampler.sample(batch, planted().train, torch.Generator().manual_seed(0))
+    trainer.step_loss(planted(), batch, negatives)
+    context, emb = loss.context, trainer.backbone(planted())
+    assert torch.equal(context.users, batch.users)
+    assert torch.equal(context.items, batch.items)
+    assert torch.equal(context.negatives, negatives.items)
+    assert torch.equal(context.user_vectors, emb.user[batch.users])
+    assert torch.equal(context.item_vectors, emb.item[batch.items])
+
+
+def test_the_best_epochs_state_of_the_loss_is_left_with_its_weights():
+    loss, held = Noting(), []
+
+    class Keep(Callback):
+        def on_epoch_end(self, trainer, record):
+            held.append(loss.shift.detach().clone())
+
+    trainer = new_trainer(loss=loss, lr=1e-9, callbacks=[Keep(), BestAt(2)])
+    result = fit(trainer, 4)
+    assert torch.equal(loss.shift, held[result.best_epoch - 1])
+
+
+def test_a_loss_without_negatives_takes_pairs_that_are_one_anothers_contrast():
+    trainer = new_trainer(loss=DirectAU())
+    assert isinstance(trainer.sampler, InBatch) and not trainer.sampler.drop_hits
+    assert trainer.batch_by == "pair"
+
+
+def test_a_loss_goes_on_from_where_it_is_and_starts_anew_on_other_data():
+    loss = DrRL(weight=2.0, margin=0.1)
+    fit(new_trainer(loss=loss), 1)
+    learned = loss.margins.detach().clone()
+    loss.setup(planted().train)
+    assert torch.equal(loss.margins, learned)
+    assert (learned != 0.1).any()
+    other = UserItems.from_pairs(torch.tensor([0]), torch.tensor([0]), 2, 2)
+    loss.setup(other)
+    assert loss.margins.tolist() == pytest.approx([0.1, 0.1])
