@@ -25,6 +25,8 @@ def SoftHinge(pos: Tensor, neg: Scores, *, tau: float = 0.1, margin: float = 0.5
     """Log-mean-exp of hinges: negatives near or above the positive push, the hardest the most.
 
     Args:
+        pos: Positive scores, one a row.
+        neg: Negative scores of each row, held in full or streamed.
         tau: Temperature; the smaller, the more the hardest negatives count.
         margin: How far below the positive a negative is left alone.
     """

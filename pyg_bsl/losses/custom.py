@@ -61,10 +61,10 @@ def row_loss(
 
         def __init__(self: Loss, **arguments: Any) -> None:
             Loss.__init__(self)
-            bound = signature.bind(self, **arguments)
-            bound.apply_defaults()
-            for key in list(bound.arguments)[1:]:
-                setattr(self, key, bound.arguments[key])
+            signature.bind(self, **arguments)  # refuses unknown names
+            for parameter in parameters:
+                value = arguments.get(parameter.name, parameter.default)
+                setattr(self, parameter.name, value)
 
         def rows(self: Loss, pos: Tensor, neg: Scores, context: Context) -> Tensor:
             return function(pos, neg, **{p.name: getattr(self, p.name) for p in parameters})

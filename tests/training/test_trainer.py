@@ -592,7 +592,7 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_good_weights():
             self.steps += 1
             if self.steps == 5:
                 raise KeyboardInterrupt
-            return super().rows(pos, neg, users)
+            return super().rows(pos, neg, context)
 
     trainer = new_trainer(loss=Interrupting(), callbacks=[recorder := Recorder()])
     with pytest.raises(KeyboardInterrupt):
