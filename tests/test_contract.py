@@ -81,6 +81,7 @@ OTHER: dict[str, Any] = {
     "avoid_seen": False,
     "drop_hits": False,
     "correct_popularity": True,
+    "propagation": "csr",
 }
 OTHER_OF: dict[str, dict[str, Any]] = {"BC": {"weight": 0.3}}
 

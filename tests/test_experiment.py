@@ -77,7 +77,12 @@ def test_a_configuration_makes_the_same_run_again(folder):
 def test_the_result_tells_every_setting(folder):
     config = Experiment(data=folder, **PARTS).run().config
     assert config["data"] == folder and config["dataset"] is None
-    assert config["loss"] == {"name": "PSL", "tau": 0.25, "activation": "relu"}
+    assert config["loss"] == {
+        "name": "PSL",
+        "tau": 0.25,
+        "activation": "relu",
+        "temperature": "outside",
+    }
     assert config["trainer"]["lr"] == 0.05 and config["trainer"]["schedule"] == "linear"
     assert (config["epochs"], config["seed"]) == (3, 5)
 
@@ -175,7 +180,7 @@ def test_own_data_is_called_by_its_folder(tmp_path, monkeypatch, path):
         ({"data": "x", "files": {"splt": "random"}}, "no argument 'splt'; did you mean 'split'"),
         ({"data": "x", "files": {"path": "y"}}, "from_files has no argument 'path'"),
         ({"data": "x", "backbone": "LightCGN"}, "backbone 'LightCGN'; did you mean 'LightGCN'"),
-        ({"data": "x", "loss": "bls"}, r"Unknown loss 'bls'; did you mean 'BSL'\? Choices: BCE"),
+        ({"data": "x", "loss": "bls"}, r"Unknown loss 'bls'; did you mean 'BSL'\? Choices: Adv"),
         ({"data": "x", "sampler": "Uniforn"}, "sampler 'Uniforn'; did you mean 'Uniform'"),
         ({"data": "x", "loss_args": {"tua": 1}}, "SL has no argument 'tua'; did you mean 'tau'"),
         ({"data": "x", "loss": "BPR", "loss_args": {"tau": 1.0}}, "BPR has no .* Choices: none"),

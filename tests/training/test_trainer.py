@@ -360,7 +360,7 @@ def test_the_configuration_is_plain_data_and_tells_all():
             "init_std": 0.1,
             "dropout": 0.0,
         },
-        "loss": {"name": "PSL", "tau": 0.1, "activation": "relu"},
+        "loss": {"name": "PSL", "tau": 0.1, "activation": "relu", "temperature": "outside"},
         "sampler": {"name": "Uniform", "num_negatives": 3, "avoid_seen": True},
         "trainer": {
             "lr": 0.05,
