@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         "taken in turns. Results go into benchmarks/README.md.",
     )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--dataset", help="propagate and evaluate on this data set, not generated")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, results only printed")

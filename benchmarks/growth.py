@@ -61,7 +61,7 @@ def step(sizes: Sizes) -> Callable[[], None]:
 def run(options: Options) -> list[Table]:
     """Time a step at every size."""
     base = Sizes(512, 256, 8, 0, 32) if options.quick else Sizes()
-    shared = replace(base, items=16 * base.items, negatives=base.items // 16)
+    shared = replace(base, items=16 * base.items, negatives=base.items)
     rows = []
     for label, start, field in (
         ("users", base, "users"),

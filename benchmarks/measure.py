@@ -33,7 +33,7 @@ class Options:
     """
 
     threads: int = 1
-    rounds: int = 5
+    rounds: int = 3
     quick: bool = False
     dataset: str | None = None
 
