@@ -84,11 +84,11 @@ def layer_mean(
     r"""Mean of the propagated rows over the layers of LightGCN.
 
     .. math::
-        \mathbf{m}_K = \frac{1}{K + 1} \sum_{k=0}^{K} \mathbf{A}^k \mathbf{x},
-        \qquad \mathbf{m}_k = \frac{k}{k + 1} \mathbf{A} \mathbf{m}_{k-1}
-        + \frac{1}{k + 1} \mathbf{x}
+        \mathbf{m}_K = \frac{1}{K + 1} \sum_{k=0}^{K} \mathbf{A}^k \mathbf{x}
+        = \frac{\mathbf{s}_K}{K + 1}, \qquad
+        \mathbf{s}_k = \mathbf{A} \mathbf{s}_{k-1} + \mathbf{x}, \quad \mathbf{s}_0 = \mathbf{x}
 
-    The right side is the Horner form that is computed: only the running mean is kept, and the
+    The right side is the Horner form that is computed: only the running sum is kept, and the
     gradient, a polynomial in the symmetric :math:`\mathbf{A}` too, is the same computation.
 
     Args:
@@ -115,10 +115,10 @@ def layer_mean(
         raise ValueError(f"'num_layers' must not be negative (got {num_layers})")
 
     def mean_of_layers(product: Product, x: Tensor) -> Tensor:
-        mean = x
-        for k in range(1, num_layers + 1):
-            mean = product(mean).lerp_(x, 1 / (k + 1))
-        return mean
+        total = x
+        for _ in range(num_layers):
+            total = product(total).add_(x)
+        return total.mul_(1 / (num_layers + 1)) if num_layers else x
 
     return _polynomial(adjacency, x, method, mean_of_layers)
 
