@@ -82,6 +82,7 @@ OTHER: dict[str, Any] = {
     "drop_hits": False,
     "correct_popularity": True,
     "propagation": "csr",
+    "power": 0.5,
 }
 OTHER_OF: dict[str, dict[str, Any]] = {"BC": {"weight": 0.3}}
 

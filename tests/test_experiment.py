@@ -83,7 +83,7 @@ def test_the_result_tells_every_setting(folder):
         "activation": "relu",
         "temperature": "outside",
     }
-    assert config["trainer"]["lr"] == 0.05 and config["trainer"]["schedule"] == "linear"
+    assert config["trainer"]["lr"] == 0.01 and config["trainer"]["schedule"] == "linear"
     assert (config["epochs"], config["seed"]) == (3, 5)
 
 

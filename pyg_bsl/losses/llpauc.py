@@ -33,8 +33,12 @@ class LLPAUC(Loss):
     The loss is **lowered** over the model, :math:`a, b \in [0, 1]` and :math:`s^- \in [0, 5]`, and
     **raised** over :math:`\gamma \in [\max(-a, b - 1), 1]` and :math:`s^+ \in [-1, 4]`, by gradient
     reversal, as the paper has it. A widely used re-implementation lowers it over all of them:
-    ``ascent=False``. Starts and ranges are the authors'; the range of :math:`\gamma`, for which
-    their code adds penalties, is kept by projection.
+    ``ascent=False``. That is another loss, and on MovieLens small the better one (MF, exact over
+    the catalogue, 40 epochs, one seed, epoch chosen on validation; test NDCG@20 with and without
+    ascent: 0.246 and 0.258 at :math:`\beta = 0.1`, 0.160 and 0.209 at 0.01).
+
+    Starts and ranges are the authors'; the range of :math:`\gamma`, for which their code adds
+    penalties, is kept by projection.
 
     Args:
         alpha: Share :math:`\alpha` of the positives (true positive rate) that counts.

@@ -30,6 +30,11 @@ class Backbone(nn.Module, ABC):
     search_space: ClassVar[dict[str, Space]] = {}
     """Constructor arguments worth tuning."""
 
+    unit_norm: ClassVar[bool] = False
+    """Whether training on cosines should put the learned vectors back to length 1 after each step.
+    Where vectors are propagated before they are compared, their lengths are weights to be learned.
+    """
+
     similarity: Literal["cosine", "dot"] | None = None
     """Scores the embeddings are meant to be ranked by; :obj:`None`: those the loss trains on.
 

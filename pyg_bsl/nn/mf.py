@@ -35,6 +35,8 @@ class MF(EmbeddingBackbone):
         MF(671, 2000, embedding_dim=64, dropout=0.0)
     """
 
+    unit_norm = True
+
     search_space: ClassVar[dict[str, Space]] = {"dropout": Choice((0.0, 0.1, 0.2))}
 
     def __init__(

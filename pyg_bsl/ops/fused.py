@@ -21,14 +21,14 @@ from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores
 from pyg_bsl.ops.walk import fits_whole_rows, same_weight, walk_keys, walk_rows
 
-NO_SHIFT_TAU = 1 / 60
-"""Down to this temperature exp(s / tau) of a score in [-1, 1] is summed without a shift: float32
-spans e^-87 to e^88, so e^-60 to e^60 leaves a factor of e^27 for the numbers of items and rows."""
+LARGEST_LOGIT = 60
+"""Logits of at most this size are summed without a shift: float32 spans e^-87 to e^88, so e^-60 to
+e^60 leaves a factor of e^27 for the numbers of items and rows."""
 
 
 def fused_log_mean_exp(scores: LazyScores, tau: float) -> Tensor:
     r"""Log-mean-exp over the keys of :math:`s_{bj} / \tau`, ``[B]``."""
-    scores = scores.in_float32().up_to(1 / tau)
+    scores = scores.in_float32().with_largest_weight_1().up_to(1 / tau)
     return _LogMeanExp.apply(scores, tau, scores.query, scores.key)
 
 
@@ -42,9 +42,7 @@ class _LogMeanExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: LazyScores, tau: float, query: Tensor, key: Tensor) -> Tensor:
         log_weight = scores.log_weight
-        if log_weight is not None:
-            log_weight = log_weight.to(query.dtype)
-        shift = not (scores.bounded and log_weight is None and tau >= NO_SHIFT_TAU)
+        shift = _needs_shift(scores, tau)
         # From here on scores are logits.
         logits = replace(scores, query=query / tau, key=key, log_weight=log_weight)
         grads: list[Tensor] = []
@@ -76,6 +74,19 @@ class _LogMeanExp(torch.autograd.Function):
             slope = total.index_add_(0, logits.rows.row, slope.double()).to(slope.dtype)
         grad_query, grad_key = _gradients(logits, ctx.shift, log_sum, slope.masked_fill(empty, 0))
         return None, None, grad_query / ctx.tau, grad_key
+
+
+def _needs_shift(scores: LazyScores, tau: float) -> bool:
+    """Whether the largest logit must be taken out of a sum of exponentials, to be sure."""
+    if not scores.bounded:
+        return True
+    lowest = 0.0
+    if scores.log_weight is not None:
+        if scores.log_weight.device.type != "cpu":
+            return True  # to look at it would make the host wait
+        weighs = scores.log_weight > -torch.inf
+        lowest = float(scores.log_weight.masked_fill(~weighs, 0).amin())  # the largest is 0
+    return 1 / tau - lowest > LARGEST_LOGIT
 
 
 def _sums_and_gradients(logits: LazyScores, shift: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -58,7 +58,8 @@ def log_mean_exp(scores: Scores, tau: float) -> Tensor:
     """
     if isinstance(scores, LazyScores):
         return fused_log_mean_exp(scores, tau)
-    return log_mean_exp_map(scores, lambda s: s / tau)
+    scores = scores.with_largest_weight_1()
+    return _log_mean_exp_dense(_at_least_float32(scores.values) / tau, scores)
 
 
 def log_mean_power(scores: Scores, pos: Tensor, power: float) -> Tensor:
@@ -95,7 +96,7 @@ def has_power_sums(power: float) -> bool:
 
 def _reduce(scores: Scores, kernel: Kernel, args: tuple[Tensor, ...], log: bool) -> Tensor:
     if isinstance(scores, DenseScores):
-        return _reduce_dense(scores, kernel, args, log)
+        return _reduce_dense(scores.with_largest_weight_1(), kernel, args, log)
     if args:
         return stream(scores, kernel, args, log)
     return scores.spread(stream(replace(scores, rows=None), kernel, args, log))
@@ -105,22 +106,27 @@ def _reduce_dense(
     scores: DenseScores, kernel: Kernel, args: tuple[Tensor, ...], log: bool
 ) -> Tensor:
     values = _at_least_float32(scores.values)  # [B, N]
-    keep = values != -torch.inf
-    x = kernel(values.masked_fill(~keep, 0), *(_at_least_float32(a)[:, None] for a in args))
-    weight = keep.to(x.dtype)
+    drop = values == -torch.inf
+    x = kernel(values.masked_fill(drop, 0), *(_at_least_float32(a)[:, None] for a in args))
+    if log:
+        return _log_mean_exp_dense(x.masked_fill(drop, -torch.inf), scores)
+    weight = (~drop).to(x.dtype)
     if scores.log_weight is not None:
-        weight = weight * _at_least_float32(scores.log_weight).exp()
+        weight = weight * scores.log_weight.to(x.dtype).exp()
     total = weight.sum(1)
-    empty = total == 0
-    total = total.masked_fill(empty, 1)
-    if not log:
-        return (weight * x).sum(1) / total
-    logits = x.masked_fill(~keep, -torch.inf)
+    return (weight * x).sum(1) / total.masked_fill(total == 0, 1)
+
+
+def _log_mean_exp_dense(logits: Tensor, scores: DenseScores) -> Tensor:
+    """Log-mean-exp of ``logits``, which are ``-inf`` where the scores are; 0 if all are."""
     if scores.log_weight is not None:
-        logits = logits + _at_least_float32(scores.log_weight)
+        logits = logits + scores.log_weight.to(logits.dtype)
+    mass = scores.mass()
+    empty = mass == 0
+    # The gradient of logsumexp is as exact as its value: most exact where the largest logit is 0.
     top = logits.detach().amax(1).masked_fill(empty, 0)
-    sum_exp = (logits - top[:, None]).exp().sum(1).masked_fill(empty, 1)
-    return sum_exp.log() + top - total.log()
+    log_sum = (logits - top[:, None]).masked_fill(empty[:, None], 0).logsumexp(1)
+    return (log_sum + top - mass.masked_fill(empty, 1).log()).masked_fill(empty, 0)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -35,6 +35,10 @@ class DenseScores:
         """Itself."""
         return self
 
+    def with_largest_weight_1(self) -> DenseScores:
+        """The same scores with weights that a mean cannot tell from these, and exp can take."""
+        return replace(self, log_weight=_largest_0(self.log_weight, _float(self.values)))
+
     def mass(self) -> Tensor:
         """Total weight of the kept negatives of each row, ``[B]``."""
         keep = (self.values != -torch.inf).to(_float(self.values))
@@ -102,6 +106,10 @@ class LazyScores:
             return self
         return replace(self, query=self.query.float(), key=self.key.float())
 
+    def with_largest_weight_1(self) -> LazyScores:
+        """The same scores with weights that a mean cannot tell from these, and exp can take."""
+        return replace(self, log_weight=_largest_0(self.log_weight, _float(self.query)))
+
     def spread(self, x: Tensor) -> Tensor:
         """Values of queries ``[Q, ...]`` as values of rows ``[B, ...]``."""
         return x if self.rows is None else x.index_select(0, self.rows.row)
@@ -145,6 +153,15 @@ class LazyScores:
         hole = torch.zeros(self._shape(), dtype=torch.bool, device=self.query.device)
         hole[self.drop.row, self.drop.col] = True
         return hole
+
+
+def _largest_0(log_weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Log-weights less their largest."""
+    if log_weight is None:
+        return None
+    log_weight = log_weight.to(dtype)
+    top = log_weight.detach().amax(-1, keepdim=True)
+    return log_weight - top.masked_fill(top == -torch.inf, 0)
 
 
 def _float(x: Tensor) -> torch.dtype:

@@ -26,13 +26,7 @@ def stream(scores: LazyScores, kernel: Kernel, args: tuple[Tensor, ...], log: bo
     Raises:
         ValueError: If the kernel closes over a tensor that needs a gradient.
     """
-    scores = scores.in_float32()
-    if scores.log_weight is not None:
-        # Only ratios of weights count. With the largest at 1 none overflows.
-        log_weight = scores.log_weight.to(scores.query.dtype)
-        top = log_weight.amax()
-        log_weight = log_weight - top.masked_fill(top == -torch.inf, 0)
-        scores = replace(scores, log_weight=log_weight)
+    scores = scores.in_float32().with_largest_weight_1()
     arg = scores.query.new_empty(scores.num_rows, 0)
     if args:
         arg = torch.stack([x.to(scores.query.dtype) for x in args], 1)

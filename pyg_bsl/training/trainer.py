@@ -74,7 +74,8 @@ class Trainer:
             negatives, over the number of rows.
         unit_norm: Whether each learned vector of a user or item is put back to length 1 after
             every step. Vectors that train on cosines grow otherwise, and their steps shrink;
-            :obj:`None` does so when training on cosines.
+            :obj:`None` does so when training a backbone that wants it
+            (:attr:`Backbone.unit_norm <pyg_bsl.nn.Backbone.unit_norm>`) on cosines.
         grad_clip: Largest norm of the gradient; :obj:`None` does not clip.
         similarity: Scores to train on, ``"cosine"`` or ``"dot"``; :obj:`None`: what the loss is
             meant for.
@@ -148,7 +149,9 @@ class Trainer:
         self.rank_by: Similarity = rank_by or type(backbone).similarity or self.similarity
         for scores in (self.similarity, self.rank_by):
             pick("similarity", scores, {"cosine": None, "dot": None})
-        self.unit_norm = self.similarity == "cosine" if unit_norm is None else unit_norm
+        if unit_norm is None:
+            unit_norm = backbone.unit_norm and self.similarity == "cosine"
+        self.unit_norm = unit_norm
         self.lr = _in_range("lr", (0.05 if self.unit_norm else 0.01) if lr is None else lr, above=0)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"'betas' must be two numbers of at least 0 and below 1 (got {betas})")

@@ -349,3 +349,15 @@ def test_a_huge_catalogue_takes_memory_like_its_keys_and_not_like_all_scores() -
     with largest:
         (log_mean_exp(scores, 0.1) + log_mean_power(scores, pos, 5.0)).mean().backward()
     assert largest.numel <= num_keys * dim
+
+
+@pytest.mark.parametrize("lowest", [0.0, -5.0, -54.0, -56.0, -200.0])
+def test_weights_of_any_size_are_summed_safely(lowest: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = (F.normalize(torch.randn(n, 3, generator=generator), dim=1) for n in (5, 12))
+    log_weight = torch.linspace(lowest, 0, 12)
+    log_weight[3] = -torch.inf
+    drop = torch.zeros(5, 12, dtype=torch.bool)
+    drop[0, 1:] = True  # the least of all weights is alone
+    lazy = LazyScores(query, key, drop=drop, log_weight=log_weight, bounded=True)
+    torch.testing.assert_close(log_mean_exp(lazy, 0.2), log_mean_exp(lazy.dense(), 0.2))

@@ -207,3 +207,23 @@ def test_reductions_without_a_positive_are_the_same_for_all_rows_of_a_query(
     out = mean_map(scores, lambda s: s * s)
     per_query = LazyScores(scores.query, scores.key, None, scores.drop, scores.log_weight)
     assert torch.equal(out, scores.spread(mean_map(per_query, lambda s: s * s)))
+
+
+@pytest.mark.parametrize("shift", [-110.0, 100.0, 1000.0])
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    "reduce",
+    [
+        lambda s, pos: mean_map(s, lambda x: x * x),
+        lambda s, pos: log_mean_exp(s, 0.2),
+        lambda s, pos: log_mean_power(s, pos, 5),
+        lambda s, pos: log_mean_power(s, pos, 2.5),
+    ],
+)
+def test_means_do_not_change_when_all_log_weights_move(shift, lazy, reduce) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = (F.normalize(torch.randn(n, 4, generator=generator), dim=1) for n in (6, 9))
+    pos, log_weight = torch.rand(6, generator=generator), torch.randn(9, generator=generator)
+    values = [LazyScores(query, key, log_weight=log_weight + c, bounded=True) for c in (0.0, shift)]
+    one, other = (reduce(s if lazy else s.dense(), pos) for s in values)
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

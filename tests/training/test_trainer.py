@@ -338,6 +338,9 @@ def test_defaults_follow_the_parts():
     trainer = Trainer(new_mf(), BPR(), Uniform(2))
     assert (trainer.similarity, trainer.rank_by, trainer.batch_by) == ("dot", "dot", "pair")
     assert not trainer.unit_norm and trainer.lr == 0.01
+    # Lengths of vectors that are propagated are weights.
+    assert not Trainer(LightGCN(NUM_USERS, NUM_ITEMS), SL()).unit_norm
+    assert Trainer(LightGCN(NUM_USERS, NUM_ITEMS), SL(), unit_norm=True).unit_norm
 
     trainer = Trainer(Popularity(NUM_USERS, NUM_ITEMS), SL())
     assert (trainer.similarity, trainer.rank_by) == ("cosine", "dot")
