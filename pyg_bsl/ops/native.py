@@ -8,35 +8,15 @@ result of every operation to memory and reads it for the next.
 
 from __future__ import annotations
 
-import ctypes
-import logging
-import math
-import os
-import shlex
-import shutil
-import subprocess
-from functools import cache
-from pathlib import Path
 from string import Template
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyg_bsl.names import pick
+from pyg_bsl.ops.compiler import call, compiled, pays
 from pyg_bsl.ops.formula import Formula, formula
 from pyg_bsl.ops.reduction import Reduce, Reduction
 from pyg_bsl.ops.tiles import RowBlock
-
-SETTING = "PYG_BSL_COMPILE"
-"""Environment variable: ``auto`` (the default), ``always`` or ``never``."""
-
-COMPILE_FROM = 1 << 22
-"""Elements of one reduction, rows times keys, from which ``auto`` compiles: what it gains on a few
-of them pays for the compiler. It looks at nothing else, so that equal runs take equal ways."""
-
-FLAGS = "-O3 -march=native -fPIC -shared -fopenmp-simd -fno-math-errno -fno-trapping-math".split()
 
 _LOOPS = Template(r"""
 #include <math.h>
@@ -147,57 +127,25 @@ def native(task: Reduction) -> Reduce | None:
     Raises:
         ValueError: If the setting is none that is known.
     """
-    setting = os.environ.get(SETTING, "auto")
-    least = pick(SETTING, setting, {"auto": COMPILE_FROM, "always": 0, "never": math.inf})
     arg, num_keys = task.arg, task.scores.key.size(0)
-    if (
-        arg.device.type != "cpu"
-        or arg.dtype not in (torch.float32, torch.float64)
-        or arg.size(0) * num_keys < least
-    ):
+    if not pays(arg, arg.size(0) * num_keys):
         return None
-    compiler = os.environ.get("CC") or _first_of("gcc", "cc")
     form = formula(task.kernel, arg.size(1), arg.dtype)
     if form is None:
         return None
-    function = _compile(_source(form, arg.dtype, task.log, task.weight is not None), compiler)
-    if function is None:
+    library = compiled(_source(form, arg.dtype, task.log, task.weight is not None))
+    if library is None:
         return None
     constant = torch.tensor(form.constants, dtype=arg.dtype)
 
     def reduce(block: RowBlock, tile: Tensor, grad: Tensor) -> None:
         b = slice(block.b0, block.b1)
-        sizes = block.b1 - block.b0, num_keys, tile.stride(0)
+        num_rows = block.b1 - block.b0
         query = task.query[b] - block.q0
         scale = None if task.scale is None else task.scale[b]
         scratch = arg.new_empty((2 + arg.size(1)) * num_keys)
         inputs = tile, grad, query, arg[b], task.weight, constant, scale
         tensors = *inputs, task.out[b], task.grad_arg[b], scratch
-        function(
-            *(ctypes.c_int64(size) for size in sizes),
-            *(ctypes.c_void_p(None if x is None else x.data_ptr()) for x in tensors),
-        )
+        call(library.reduce, num_rows, num_keys, tile.stride(0), *tensors)
 
     return reduce
-
-
-@cache
-def _compile(source: str, compiler: str | None) -> Any:
-    """The function made of ``source``, or None where that fails: not twice for the same source."""
-    error: object = "no C compiler found"
-    if compiler is not None:
-        with TemporaryDirectory(prefix="pyg_bsl") as folder:
-            code, library = Path(folder, "reduce.c"), Path(folder, "reduce.so")
-            code.write_text(source)
-            command = [*shlex.split(compiler), *FLAGS, str(code), "-o", str(library)]
-            try:
-                subprocess.run([*command, "-lmvec", "-lm"], check=True, capture_output=True)
-                return ctypes.CDLL(str(library)).reduce  # it stays when its file is gone
-            except (OSError, subprocess.SubprocessError) as failure:
-                error = failure
-    logging.getLogger(__name__).info("A loss runs uncompiled: %s", error)
-    return None
-
-
-def _first_of(*names: str) -> str | None:
-    return next(filter(None, map(shutil.which, names)), None)

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pyg_bsl.ops.fused import without_vectors
+from pyg_bsl.ops.native_powers import NativePowers, native_powers
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores, tile_size
 from pyg_bsl.ops.walk import fits_whole_rows, same_weight, walk_keys, walk_rows
@@ -45,18 +46,19 @@ class _LogMeanPower(torch.autograd.Function):
         rows = scores.rows
         row = torch.arange(y.numel(), device=y.device) if rows is None else rows.row
         count = scores.query_mass()
+        passes = _passes(halves, power)
         grads: list[Tensor] = []
         if fits_whole_rows(scores):
-            out, slope, slopes, top, *grads = _rows_and_gradients(halves, power, count, row, y)
+            out, slope, slopes, top, *grads = _rows_and_gradients(halves, passes, count, row, y)
         else:
-            total, top = _sums(halves, power)
+            total, top = _sums(halves, passes)
             out, slope, slopes = _expand(torch.cat([count[:, None], total], dim=1), top, row, y)
         empty = count == 0
         spread_empty = empty[row]
         out -= count.masked_fill(empty, 1).log()[row]
         out.masked_fill_(spread_empty, 0)
         slope.masked_fill_(spread_empty, 0)
-        ctx.halves, ctx.row = without_vectors(halves), row
+        ctx.halves, ctx.row, ctx.passes = without_vectors(halves), row, passes
         ctx.save_for_backward(halves.query, key, top, slope, slopes, *grads)
         return out
 
@@ -71,18 +73,18 @@ class _LogMeanPower(torch.autograd.Function):
         halves = replace(ctx.halves, query=query, key=key)
         coefficient = slopes.new_zeros(query.size(0), slopes.size(1))
         coefficient.index_add_(0, ctx.row, grad[:, None] * slopes)
-        grad_query, grad_key = _gradients(halves, top, coefficient)
+        grad_query, grad_key = _gradients(halves, ctx.passes, top, coefficient)
         return None, None, grad_query / 2, grad_key, grad * slope
 
 
 def _rows_and_gradients(
-    halves: LazyScores, m: int, count: Tensor, row: Tensor, y: Tensor
+    halves: LazyScores, passes: Passes, count: Tensor, row: Tensor, y: Tensor
 ) -> tuple[Tensor, ...]:
     """What :func:`_expand` gives, the largest x ``[Q, 1]``, and the gradients of the sum of rows.
 
     The gradients are those to queries and keys.
     """
-    query, weight = halves.query, _weight(halves)
+    m, query, weight = passes.m, halves.query, _weight(halves)
     bounds = range(y.numel() + 1) if halves.rows is None else halves.rows.bounds
     out, slope, slopes = torch.empty_like(y), torch.empty_like(y), y.new_empty(y.numel(), m)
     top = query.new_empty(query.size(0), 1)
@@ -94,10 +96,10 @@ def _rows_and_gradients(
         top[part] = _shares(tile).amax(1, keepdim=True).clamp_min_(torch.finfo(tile.dtype).tiny)
         tile /= top[part]
         scratch = tiles.like(tile)
-        sums = torch.cat([count[part, None], _power_sums(tile, m, weight, scratch)], dim=1)
+        sums = torch.cat([count[part, None], passes.sums(tile, weight, scratch)], dim=1)
         out[b], slope[b], slopes[b] = _expand(sums, top[part], local, y[b])
         coefficient = tile.new_zeros(tile.size(0), m).index_add_(0, local, slopes[b])
-        _polynomial(coefficient, tile, weight, scratch)
+        passes.polynomial(coefficient, tile, weight, scratch)
         tiles.fill(scratch, part.start, part.stop, 0, tile.size(1), 0.0)
         tiles.add_gradients(scratch, query[part], 0, tile.size(1), grad_query[part], grad_key)
 
@@ -105,9 +107,9 @@ def _rows_and_gradients(
     return out, slope, slopes, top, grad_query, grad_key
 
 
-def _sums(halves: LazyScores, m: int) -> tuple[Tensor, Tensor]:
+def _sums(halves: LazyScores, passes: Passes) -> tuple[Tensor, Tensor]:
     """Power sums ``[Q, m]`` of x over its largest, and that, ``[Q, 1]``."""
-    query, weight = halves.query, _weight(halves)
+    m, query, weight = passes.m, halves.query, _weight(halves)
     powers = torch.arange(1, m + 1, device=query.device)
 
     def start() -> tuple[Tensor, Tensor]:
@@ -123,14 +125,16 @@ def _sums(halves: LazyScores, m: int) -> tuple[Tensor, Tensor]:
         top.copy_(higher)
         tile /= higher
         piece = None if weight is None else weight[keys]
-        total += _power_sums(tile, m, piece, tiles.like(tile))
+        total += passes.sums(tile, piece, tiles.like(tile))
 
     made = walk_keys(halves, start, visit)
     top = torch.stack([top for _, top in made]).amax(0)
     return torch.stack([total * (own / top) ** powers for total, own in made]).sum(0), top
 
 
-def _gradients(halves: LazyScores, top: Tensor, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def _gradients(
+    halves: LazyScores, passes: Passes, top: Tensor, coefficient: Tensor
+) -> tuple[Tensor, Tensor]:
     """Gradients to queries and keys from the polynomials' coefficients ``[Q, m]``."""
     query, weight = halves.query, _weight(halves)
     grad_key = torch.zeros_like(halves.key)
@@ -141,7 +145,7 @@ def _gradients(halves: LazyScores, top: Tensor, coefficient: Tensor) -> tuple[Te
         _shares(tile).div_(top[part])
         slope = tiles.like(tile)
         piece = None if weight is None else weight[keys]
-        _polynomial(coefficient[part], tile, piece, slope)
+        passes.polynomial(coefficient[part], tile, piece, slope)
         tiles.fill(slope, part.start, part.stop, keys.start, keys.stop, 0.0)
         tiles.add_gradients(
             slope, query[part], keys.start, keys.stop, grad_query[part], grad_key[keys]
@@ -191,25 +195,38 @@ def _few_rows(x: Tensor) -> list[slice]:
     return [slice(r, r + few) for r in range(0, x.size(0), few)]
 
 
-def _power_sums(x: Tensor, m: int, weight: Tensor | None, scratch: Tensor) -> Tensor:
-    """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""
-    sums = x.new_empty(x.size(0), m)
-    for rows in _few_rows(x):
-        power = x[rows] if weight is None else torch.mul(x[rows], weight, out=scratch[rows])
-        for k in range(m):
-            if k > 0:
-                power = torch.mul(power, x[rows], out=scratch[rows])
-            torch.sum(power, 1, out=sums[rows, k])
-    return sums
+class PlainPowers(NamedTuple):
+    """The passes in plain PyTorch, a pass over the tile for every power."""
+
+    m: int
+
+    def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
+        """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""
+        sums = x.new_empty(x.size(0), self.m)
+        for rows in _few_rows(x):
+            power = x[rows] if weight is None else torch.mul(x[rows], weight, out=scratch[rows])
+            for k in range(self.m):
+                if k > 0:
+                    power = torch.mul(power, x[rows], out=scratch[rows])
+                torch.sum(power, 1, out=sums[rows, k])
+        return sums
+
+    def polynomial(
+        self, coefficient: Tensor, x: Tensor, weight: Tensor | None, out: Tensor
+    ) -> None:
+        """``out = weight * (c_0 + c_1 x + ...)`` with coefficients ``[R, m]`` (Horner)."""
+        for rows in _few_rows(x):
+            c = coefficient[rows, :, None]  # [r, m, 1]
+            value = out[rows].copy_(c[:, self.m - 1].expand_as(out[rows]))
+            for k in range(self.m - 2, -1, -1):
+                torch.addcmul(c[:, k], value, x[rows], out=value)
+            if weight is not None:
+                value *= weight
 
 
-def _polynomial(coefficient: Tensor, x: Tensor, weight: Tensor | None, out: Tensor) -> None:
-    """``out = weight * (c_0 + c_1 x + ...)`` with coefficients ``[R, m]`` of each row (Horner)."""
-    m = coefficient.size(1)
-    for rows in _few_rows(x):
-        c = coefficient[rows, :, None]  # [r, m, 1]
-        value = out[rows].copy_(c[:, m - 1].expand_as(out[rows]))
-        for k in range(m - 2, -1, -1):
-            torch.addcmul(c[:, k], value, x[rows], out=value)
-        if weight is not None:
-            value *= weight
+Passes = NativePowers | PlainPowers
+
+
+def _passes(scores: LazyScores, m: int) -> Passes:
+    size = scores.query.size(0) * scores.key.size(0)
+    return native_powers(m, scores.query, size) or PlainPowers(m)

@@ -1,5 +1,7 @@
 """Lazy scores of every kind, and how results are compared."""
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_bsl.ops import LazyScores
+from pyg_bsl.ops.compiler import compiled
 from pyg_bsl.types import Ragged
 
 RowKind = Literal["one", "ragged"]
@@ -207,3 +210,22 @@ def calls_of(
     with monkeypatch.context() as patch:
         patch.setattr(path, counted)
         yield calls
+
+
+needs_compiler = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("gcc") is None, reason="no GCC with glibc"
+)
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile, and fail where that fails."""
+
+    def working(source: str) -> object:
+        library = compiled(source)
+        assert library is not None, source
+        return library
+
+    monkeypatch.setenv("PYG_BSL_COMPILE", "always")
+    for module in ("native", "native_powers"):
+        monkeypatch.setattr(f"pyg_bsl.ops.{module}.compiled", working)

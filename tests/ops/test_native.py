@@ -1,7 +1,5 @@
 import logging
 import math
-import shutil
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -11,34 +9,17 @@ from torch import Tensor
 
 from pyg_bsl.losses import BCE, BPR, PSL, Loss
 from pyg_bsl.ops import LazyScores, Scores, log_mean_exp_map, mean_map
-from pyg_bsl.ops import native as native_module
 from tests.ops.cases import (
     BOTH_TYPES,
     EVERY_KIND,
+    always,  # noqa: F401
     assert_same,
     calls_of,
     lazy_scores,
+    needs_compiler,
     per_row,
     tiny_tiles,  # noqa: F401
 )
-
-needs_compiler = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("gcc") is None, reason="no GCC with glibc"
-)
-
-
-@pytest.fixture
-def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile, and fail where that fails."""
-    real = native_module._compile
-
-    def compile_(source: str, compiler: str | None) -> object:
-        function = real(source, compiler)
-        assert function is not None, source
-        return function
-
-    monkeypatch.setenv("PYG_BSL_COMPILE", "always")
-    monkeypatch.setattr(native_module, "_compile", compile_)
 
 
 def gap(s: Tensor, p: Tensor) -> Tensor:
@@ -118,9 +99,9 @@ def test_small_reductions_are_not_compiled_and_large_ones_are(
     scores = lazy_scores(0, num_queries=5, num_keys=20)
     monkeypatch.delenv("PYG_BSL_COMPILE", raising=False)
     for least, expected in ((101, 0), (100, 1)):
-        monkeypatch.setattr(native_module, "COMPILE_FROM", least)
-        nothing = lambda source, compiler: None  # noqa: E731
-        with calls_of(monkeypatch, "pyg_bsl.ops.native._compile", nothing) as calls:
+        monkeypatch.setattr("pyg_bsl.ops.compiler.COMPILE_FROM", least)
+        nothing = lambda source: None  # noqa: E731
+        with calls_of(monkeypatch, "pyg_bsl.ops.native.compiled", nothing) as calls:
             mean_map(scores, lambda s: s * s)
         assert len(calls) == expected
 

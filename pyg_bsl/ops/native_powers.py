@@ -1,0 +1,114 @@
+"""Power sums and polynomials of a tile in compiled code, each in one pass over it."""
+
+from __future__ import annotations
+
+from string import Template
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyg_bsl.ops.compiler import call, compiled, pays
+
+_LOOPS = Template(r"""
+#include <stdint.h>
+
+typedef $type T;
+#define M $power
+#define LANES $lanes  // numbers of a vector: each has sums of its own
+#define CHUNK 1024    // keys whose sums are taken in T; the sums of chunks are taken in double
+
+// sums[r][k] = sum over j of weight[j] x[r][j]^(k + 1); equal weights where `weight` is NULL.
+void power_sums(int64_t num_rows, int64_t num_keys, int64_t stride, const T *x, const T *weight,
+                T *sums)
+{
+    for (int64_t r = 0; r < num_rows; r++, x += stride, sums += M) {
+        double total[M] = {0};
+        for (int64_t start = 0; start < num_keys; start += CHUNK) {
+            const int64_t end = start + CHUNK < num_keys ? start + CHUNK : num_keys;
+            T part[M][LANES] = {{0}};
+            int64_t j = start;
+            for (; j + LANES <= end; j += LANES) {
+                T power[LANES];
+                #pragma omp simd
+                for (int l = 0; l < LANES; l++) power[l] = weight ? weight[j + l] : 1;
+                #pragma GCC unroll 40
+                for (int k = 0; k < M; k++) {
+                    #pragma omp simd
+                    for (int l = 0; l < LANES; l++) {
+                        power[l] *= x[j + l];
+                        part[k][l] += power[l];
+                    }
+                }
+            }
+            for (; j < end; j++) {
+                T power = weight ? weight[j] : 1;
+                for (int k = 0; k < M; k++) part[k][0] += power *= x[j];
+            }
+            for (int k = 0; k < M; k++)
+                for (int l = 0; l < LANES; l++) total[k] += part[k][l];
+        }
+        for (int k = 0; k < M; k++) sums[k] = (T)total[k];
+    }
+}
+
+// out[r][j] = weight[j] (c[r][0] + c[r][1] x[r][j] + ... + c[r][M - 1] x[r][j]^(M - 1))
+void polynomial(int64_t num_rows, int64_t num_keys, int64_t stride, const T *x, const T *weight,
+                const T *c, T *restrict out)
+{
+    for (int64_t r = 0; r < num_rows; r++, x += stride, out += stride, c += M) {
+        #pragma omp simd
+        for (int64_t j = 0; j < num_keys; j++) {
+            T value = c[M - 1];
+            #pragma GCC unroll 40
+            for (int k = M - 2; k >= 0; k--) value = value * x[j] + c[k];
+            out[j] = weight ? weight[j] * value : value;
+        }
+    }
+}
+""")
+
+
+class NativePowers(NamedTuple):
+    """The two passes of :mod:`pyg_bsl.ops.power_sums` in compiled code.
+
+    Args:
+        library: What was compiled, for one power ``m``.
+        m: The power.
+    """
+
+    library: Any
+    m: int
+
+    def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
+        """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""
+        out = x.new_empty(x.size(0), self.m)
+        call(self.library.power_sums, *x.shape, x.stride(0), x, weight, out)
+        return out
+
+    def polynomial(
+        self, coefficient: Tensor, x: Tensor, weight: Tensor | None, out: Tensor
+    ) -> None:
+        """``out = weight * (c_0 + c_1 x + ...)`` with coefficients ``[R, m]`` of each row."""
+        call(self.library.polynomial, *x.shape, x.stride(0), x, weight, coefficient, out)
+
+
+def native_powers(m: int, like: Tensor, size: int) -> NativePowers | None:
+    """The passes at power ``m`` for tiles of a tensor's type; None where that does not pay.
+
+    Args:
+        m: The power.
+        like: A tensor of the type.
+        size: Elements of all tiles together.
+
+    Raises:
+        ValueError: If the setting that forbids or demands compiled code is none that is known.
+    """
+    if not pays(like, size):
+        return None
+    double = like.dtype == torch.float64
+    source = _LOOPS.substitute(
+        type="double" if double else "float", power=m, lanes=8 if double else 16
+    )
+    library = compiled(source)
+    return None if library is None else NativePowers(library, m)

@@ -1,0 +1,74 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_bsl.ops import log_mean_power
+from pyg_bsl.ops.native_powers import native_powers
+from pyg_bsl.ops.power_sums import PlainPowers
+from tests.ops.cases import (
+    BOTH_TYPES,
+    EVERY_KIND,
+    always,  # noqa: F401
+    assert_same,
+    lazy_scores,
+    needs_compiler,
+    per_row,
+    tiny_tiles,  # noqa: F401
+)
+
+pytestmark = [needs_compiler, pytest.mark.usefixtures("always")]
+
+
+def inputs(dtype: torch.dtype, num_keys: int, weighted: bool) -> tuple[Tensor, Tensor | None]:
+    generator = torch.Generator().manual_seed(num_keys)
+    wide = torch.rand(3, num_keys + 1, generator=generator, dtype=dtype)
+    weight = torch.rand(num_keys, generator=generator, dtype=dtype) if weighted else None
+    return wide[:, :num_keys], weight
+
+
+@BOTH_TYPES
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("m", [1, 2, 10, 40])
+@pytest.mark.parametrize("num_keys", [1, 15, 16, 17, 1023, 1024, 1025, 3000])
+def test_compiled_passes_are_the_plain_ones(dtype, weighted, m, num_keys) -> None:
+    x, weight = inputs(dtype, num_keys, weighted)
+    passes, plain = native_powers(m, x, x.numel()), PlainPowers(m)
+    scratch = torch.empty(3, num_keys + 1, dtype=dtype)[:, :num_keys]
+    rtol = 1e-5 if dtype == torch.float32 else 1e-12
+    expected = plain.sums(x, weight, scratch)
+    torch.testing.assert_close(passes.sums(x, weight, scratch), expected, rtol=rtol, atol=0)
+    coefficient = torch.rand(3, m, dtype=dtype)
+    slope = torch.empty(3, num_keys + 1, dtype=dtype)[:, :num_keys]
+    plain.polynomial(coefficient, x, weight, scratch)
+    passes.polynomial(coefficient, x, weight, slope)
+    torch.testing.assert_close(slope, scratch, rtol=rtol, atol=0)
+
+
+def test_sums_are_those_of_a_slow_loop() -> None:
+    x, weight = inputs(torch.float64, 21, True)
+    passes = native_powers(3, x, x.numel())
+    expected = [
+        [sum(float(w) * float(v) ** k for v, w in zip(row, weight, strict=True)) for k in (1, 2, 3)]
+        for row in x
+    ]
+    torch.testing.assert_close(passes.sums(x, weight, x), torch.tensor(expected).double())
+
+
+@EVERY_KIND
+@BOTH_TYPES
+@pytest.mark.usefixtures("tiny_tiles")
+def test_compiled_psl_equals_dense(rows, drop, weighted, dtype) -> None:
+    for seed in range(3):
+        scores = replace(lazy_scores(seed, rows, drop, weighted, dtype), bounded=True)
+        pos = per_row(scores, seed).detach().clamp(-1, 1).requires_grad_()
+        assert_same(lambda s, p=pos: log_mean_power(s, p, 5), scores, [pos])
+
+
+def test_small_tiles_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYG_BSL_COMPILE", "auto")
+    assert native_powers(3, torch.zeros(1), 1000) is None
+    assert native_powers(3, torch.zeros(1), 1 << 22) is not None
+    monkeypatch.setenv("PYG_BSL_COMPILE", "never")
+    assert native_powers(3, torch.zeros(1), 1 << 22) is None
