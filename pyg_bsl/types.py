@@ -275,8 +275,11 @@ class Negatives:
         drop: Positions along N that are no negatives: ``[Q, N]`` boolean or ragged rows of the
             queries, or ``[B, N]`` boolean when each row has its own negatives.
         log_weight: Log of each negative's weight in means and sums, ``[N]``.
+        keep_hardest: How many negatives each row keeps, those that score highest; :obj:`None`
+            keeps all.
     """
 
     items: Tensor | None
     drop: Ragged | Tensor | None = None
     log_weight: Tensor | None = None
+    keep_hardest: int | None = None

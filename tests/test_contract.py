@@ -108,6 +108,10 @@ OTHER: dict[str, Any] = {
     "correct_popularity": True,
     "propagation": "csr",
     "power": 0.5,
+    "pool": 9,
+    "probability": 0.3,
+    "share": 0.25,
+    "seed": 3,
 }
 OTHER_OF: dict[str, dict[str, Any]] = {"BC": {"weight": 0.3}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -25,7 +26,8 @@ def score(
 ) -> tuple[Tensor, Scores]:
     """Scores of a batch: positives ``[B]`` and negatives of ``B`` rows.
 
-    Shared negatives and the whole catalogue come as lazy scores, negatives per row in full.
+    Shared negatives and the whole catalogue come as lazy scores, negatives per row in full, and so
+    do the hardest ones of any of them.
 
     Args:
         emb: Embeddings of all users and items.
@@ -44,18 +46,22 @@ def score(
     rows = None if batch.items.numel() == user.size(0) else batch.positives
     per_row = user if rows is None else user.index_select(0, rows.row)
     pos = (per_row * item.index_select(0, batch.items)).sum(1)
+    neg: Scores
     if negatives.items is not None and negatives.items.dim() == 2:
-        return pos, _score_per_row(per_row, item, negatives)
-    key = item if negatives.items is None else item.index_select(0, negatives.items)
-    return pos, LazyScores(
-        query=user,
-        key=key,
-        rows=rows,
-        drop=negatives.drop,
-        log_weight=negatives.log_weight,
-        bounded=similarity == "cosine",
-        gemm=gemm,
-    )
+        neg = _score_per_row(per_row, item, negatives)
+    else:
+        neg = LazyScores(
+            query=user,
+            key=item if negatives.items is None else item.index_select(0, negatives.items),
+            rows=rows,
+            drop=negatives.drop,
+            log_weight=negatives.log_weight,
+            bounded=similarity == "cosine",
+            gemm=gemm,
+        )
+    if negatives.keep_hardest is not None:
+        neg = _hardest(neg, negatives.keep_hardest)
+    return pos, neg
 
 
 def context(
@@ -83,3 +89,15 @@ def _score_per_row(user: Tensor, item: Tensor, negatives: Negatives) -> DenseSco
     if isinstance(negatives.drop, Tensor):
         values = values.masked_fill(negatives.drop, -float("inf"))
     return DenseScores(values, negatives.log_weight)
+
+
+def _hardest(scores: Scores, count: int) -> DenseScores:
+    """The ``count`` highest scores of each row; shared negatives are looked at once a query."""
+    pool = scores if isinstance(scores, DenseScores) else replace(scores, rows=None).dense()
+    best = pool.values.topk(min(count, pool.values.size(1)), dim=1, sorted=False)
+    values, weight = best.values, pool.log_weight
+    if weight is not None:
+        weight = weight.expand_as(pool.values).gather(1, best.indices)
+    if isinstance(scores, LazyScores):
+        values, weight = scores.spread(values), None if weight is None else scores.spread(weight)
+    return DenseScores(values, weight)
