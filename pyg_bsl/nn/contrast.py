@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -109,13 +110,25 @@ def info_nce(one: Tensor, two: Tensor, nodes: Tensor, tau: float) -> Tensor:
         >>> info_nce(view, view, torch.tensor([0, 2, 2]), tau=1.0)
         tensor(0.3133)
     """
-    # A node that is named n times weighs 1 / n each time. Taking the others out instead would
-    # make a size depend on the data, which a device would have to tell the host.
-    named = torch.zeros(one.size(0), device=nodes.device, dtype=one.dtype)
-    named = named.index_add(0, nodes, torch.ones_like(nodes, dtype=one.dtype))
-    weight = named.index_select(0, nodes).reciprocal()
+    if nodes.device.type == "cpu":  # where nobody waits for a size that depends on the data
+        return _info_nce(one, two, nodes.unique(), None, tau)
+    return _info_nce(one, two, nodes, _one_over_count(nodes, one), tau)
+
+
+def _one_over_count(nodes: Tensor, like: Tensor) -> Tensor:
+    """One over how often each node is named, so that together its rows weigh 1, ``[B]``."""
+    count = torch.zeros(like.size(0), device=nodes.device, dtype=like.dtype)
+    count = count.index_add(0, nodes, torch.ones_like(nodes, dtype=like.dtype))
+    return count.index_select(0, nodes).reciprocal()
+
+
+def _info_nce(one: Tensor, two: Tensor, nodes: Tensor, weight: Tensor | None, tau: float) -> Tensor:
+    """InfoNCE of rows with a weight each; :obj:`None` for even ones."""
     query, key = (F.normalize(view.index_select(0, nodes), dim=1) for view in (one, two))
+    log_weight = None if weight is None else weight.log()
+    scores = LazyScores(query, key, log_weight=log_weight, bounded=True)
+    rows = log_mean_exp(scores, tau) - (query * key).sum(1) / tau
+    if weight is None:
+        return rows.mean() + math.log(nodes.numel())
     size = weight.sum()
-    total = log_mean_exp(LazyScores(query, key, log_weight=weight.log(), bounded=True), tau)
-    rows = total + size.log() - (query * key).sum(1) / tau
-    return (weight * rows).sum() / size
+    return (weight * rows).sum() / size + size.log()

@@ -15,9 +15,9 @@ class FalseNegatives(Uniform):
     The noise of `"PSL: Rethinking and Improving Softmax Loss from Pairwise Perspective for
     Recommendation" <https://arxiv.org/abs/2411.00163>`_: a share of each user's training items is
     marked, and each draw is one of the marked items with probability ``probability`` and a
-    uniform unseen item otherwise. The marked items stay positives, so that a row may have its own
-    positive as a negative. The paper leaves the rounding open: here it is up, so that every user
-    has a marked item.
+    uniform unseen item otherwise. Where the paper leaves it open: the marked items stay positives,
+    so that a row may have its own positive as a negative, and their number is rounded up, so that
+    every user has one.
 
     Args:
         num_negatives: Items a row (1000 in the paper).

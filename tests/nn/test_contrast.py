@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pyg_bsl.nn import BACKBONES, ContrastiveBackbone
-from pyg_bsl.nn.contrast import Views, info_nce
+from pyg_bsl.nn.contrast import Views, _info_nce, _one_over_count, info_nce
 from pyg_bsl.sampling import BatchLoader
 from pyg_bsl.types import Embeddings
 from tests.nn.graphs import make_graph, pair_batch
@@ -31,16 +31,18 @@ def by_loops(one: Tensor, two: Tensor, nodes: set[int], tau: float) -> Tensor:
 
 @pytest.mark.parametrize("nodes", [[3], [0, 4, 2], [5, 1, 1, 5, 5, 0], [2, 2, 2]], ids=str)
 @pytest.mark.parametrize("tau", [0.1, 0.7])
-def test_info_nce_counts_each_node_once_however_often_it_is_named(nodes, tau):
+@pytest.mark.parametrize("weighted", [False, True], ids=["taken out", "weighed"])
+def test_info_nce_counts_each_node_once_however_often_it_is_named(nodes, tau, weighted):
     generator = torch.Generator().manual_seed(0)
     one, two = (
         torch.randn(6, 3, generator=generator, dtype=torch.float64, requires_grad=True)
         for _ in range(2)
     )
-    value, expected = (
-        info_nce(one, two, torch.tensor(nodes), tau),
-        by_loops(one, two, set(nodes), tau),
-    )
+    expected, index = by_loops(one, two, set(nodes), tau), torch.tensor(nodes)
+    if weighted:  # as on a GPU
+        value = _info_nce(one, two, index, _one_over_count(index, one), tau)
+    else:
+        value = info_nce(one, two, index, tau)
     torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
     for got, wanted in zip(
         torch.autograd.grad(value, (one, two)),

@@ -54,7 +54,8 @@ class PositiveNoise(BaseTransform):
         taken = torch.cat(
             [data[RATES][key].cpu() for key in PAIR_KEYS.values() if key in data[RATES]], dim=1
         )
-        met = UserItems.from_pairs(*taken.unique(dim=1), num_users, num_items)
+        users, items = taken.unique(dim=1)
+        met = UserItems.from_pairs(users, items, num_users, num_items)
         counts = torch.bincount(train[0].cpu(), minlength=num_users)
         wanted = (counts.double() * self.ratio - 1e-9).ceil().long()
         wanted = torch.minimum(wanted, num_items - met.counts)
