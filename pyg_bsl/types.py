@@ -274,8 +274,9 @@ class Negatives:
             :obj:`None` for the whole catalogue.
         drop: Positions along N that are no negatives: ``[Q, N]`` boolean or ragged rows of the
             queries, or ``[B, N]`` boolean when each row has its own negatives.
-        log_weight: Log of each negative's weight in means and sums, ``[N]``.
-        keep_hardest: How many negatives each row keeps, those that score highest; :obj:`None`
+        log_weight: Log of each negative's weight in means and sums, ``[N]``, or ``[B, N]`` when
+            each row has its own negatives.
+        keep_hardest: How many of them each row is to keep, those that score highest; :obj:`None`
             keeps all.
     """
 

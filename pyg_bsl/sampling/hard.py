@@ -19,7 +19,8 @@ class Hard(Shared):
     kept; that the top few of a larger pool stand for the top of a list is shown in `"On the
     Theories Behind Hard Negative Sampling for Recommendation" <https://arxiv.org/abs/2302.03472>`_.
     The pool is uniform, without replacement and the same for all users of the batch, so that one
-    matrix product scores it; the scores are those the loss trains on, at this step. What is kept
+    matrix product scores it; the scores are those the loss trains on, at this step, and the trainer
+    takes the highest before it scores what is left once more, with gradients. What is kept
     depends on them, so no weight makes the negatives uniform again: the loss is that of hard
     negatives. Unknown positives are among the hardest items.
 

@@ -26,8 +26,8 @@ def score(
 ) -> tuple[Tensor, Scores]:
     """Scores of a batch: positives ``[B]`` and negatives of ``B`` rows.
 
-    Shared negatives and the whole catalogue come as lazy scores, negatives per row in full, and so
-    do the hardest ones of any of them.
+    Shared negatives and the whole catalogue come as lazy scores, negatives per row in full. All
+    that are given are scored: :func:`hardest` comes first.
 
     Args:
         emb: Embeddings of all users and items.
@@ -46,22 +46,54 @@ def score(
     rows = None if batch.items.numel() == user.size(0) else batch.positives
     per_row = user if rows is None else user.index_select(0, rows.row)
     pos = (per_row * item.index_select(0, batch.items)).sum(1)
-    neg: Scores
     if negatives.items is not None and negatives.items.dim() == 2:
-        neg = _score_per_row(per_row, item, negatives)
-    else:
-        neg = LazyScores(
-            query=user,
-            key=item if negatives.items is None else item.index_select(0, negatives.items),
-            rows=rows,
-            drop=negatives.drop,
-            log_weight=negatives.log_weight,
-            bounded=similarity == "cosine",
-            gemm=gemm,
-        )
-    if negatives.keep_hardest is not None:
-        neg = _hardest(neg, negatives.keep_hardest)
-    return pos, neg
+        return pos, _score_per_row(per_row, item, negatives)
+    key = item if negatives.items is None else item.index_select(0, negatives.items)
+    return pos, LazyScores(
+        query=user,
+        key=key,
+        rows=rows,
+        drop=negatives.drop,
+        log_weight=negatives.log_weight,
+        bounded=similarity == "cosine",
+        gemm=gemm,
+    )
+
+
+@torch.no_grad()
+def hardest(
+    emb: Embeddings,
+    batch: Batch,
+    negatives: Negatives,
+    similarity: Literal["cosine", "dot"] = "cosine",
+) -> Negatives:
+    """The negatives that each row keeps: a pass over a pool before the one that trains.
+
+    Args:
+        emb: Embeddings of all users and items.
+        batch: The positive pairs.
+        negatives: The pool. If ``keep_hardest`` asks for nothing, it is the result.
+        similarity: Scores by which negatives are hard.
+    """
+    if negatives.keep_hardest is None:
+        return negatives
+    scores = score(emb, batch, negatives, similarity)[1]
+    # Shared negatives are looked at once a query.
+    pool = scores if isinstance(scores, DenseScores) else replace(scores, rows=None).dense()
+    best = pool.values.topk(min(negatives.keep_hardest, pool.values.size(1)), sorted=False)
+    chosen, drop = best.indices, best.values == -torch.inf
+    if isinstance(scores, LazyScores):
+        chosen, drop = scores.spread(chosen), scores.spread(drop)
+
+    def of_chosen(x: Tensor) -> Tensor:
+        return x[chosen] if x.dim() == 1 else x.gather(1, chosen)
+
+    items, weight = negatives.items, negatives.log_weight
+    return Negatives(
+        chosen if items is None else of_chosen(items),
+        drop,
+        None if weight is None else of_chosen(weight),
+    )
 
 
 def context(
@@ -89,15 +121,3 @@ def _score_per_row(user: Tensor, item: Tensor, negatives: Negatives) -> DenseSco
     if isinstance(negatives.drop, Tensor):
         values = values.masked_fill(negatives.drop, -float("inf"))
     return DenseScores(values, negatives.log_weight)
-
-
-def _hardest(scores: Scores, count: int) -> DenseScores:
-    """The ``count`` highest scores of each row; shared negatives are looked at once a query."""
-    pool = scores if isinstance(scores, DenseScores) else replace(scores, rows=None).dense()
-    best = pool.values.topk(min(count, pool.values.size(1)), dim=1, sorted=False)
-    values, weight = best.values, pool.log_weight
-    if weight is not None:
-        weight = weight.expand_as(pool.values).gather(1, best.indices)
-    if isinstance(scores, LazyScores):
-        values, weight = scores.spread(values), None if weight is None else scores.spread(weight)
-    return DenseScores(values, weight)

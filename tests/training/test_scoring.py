@@ -6,7 +6,7 @@ import torch
 from pyg_bsl.ops import DenseScores, LazyScores
 from pyg_bsl.sampling import SAMPLERS, BatchLoader
 from pyg_bsl.training import scoring
-from pyg_bsl.training.scoring import score
+from pyg_bsl.training.scoring import hardest, score
 from pyg_bsl.types import Embeddings, Negatives
 from tests.planted import NUM_ITEMS, NUM_USERS, planted
 
@@ -109,7 +109,8 @@ def test_dropped_negatives_of_a_row_score_minus_infinity(monkeypatch, cost):
 
 def test_negatives_of_each_row_come_in_full_and_shared_ones_lazy():
     for name in SAMPLERS:
-        neg = score(embeddings(), *batch_and_negatives(name, {}, "pair"))[1]
+        batch, negatives = batch_and_negatives(name, {}, "pair")
+        neg = score(embeddings(), batch, hardest(embeddings(), batch, negatives))[1]
         in_full = name in ("Uniform", "FalseNegatives", "Hard")
         assert isinstance(neg, DenseScores if in_full else LazyScores)
 
@@ -155,7 +156,9 @@ def test_the_hardest_negatives_of_each_row_are_kept(name, args, count, by, simil
     batch, pool = batch_and_negatives(name, args, by)
     emb = embeddings()
     every = score(emb, batch, pool, similarity)[1].dense()
-    pos, neg = score(emb, batch, replace(pool, keep_hardest=count), similarity)
+    assert hardest(emb, batch, pool, similarity) is pool
+    kept = hardest(emb, batch, replace(pool, keep_hardest=count), similarity)
+    pos, neg = score(emb, batch, kept, similarity)
     assert isinstance(neg, DenseScores)
     num_rows, width = every.values.shape
     wanted = min(count, width)
@@ -168,8 +171,11 @@ def test_the_hardest_negatives_of_each_row_are_kept(name, args, count, by, simil
             weights = every.log_weight.expand_as(every.values)[row]
             mass = sum(float(weights[at].exp()) for s, at in pairs if s > -float("inf"))
             assert float(neg.mass()[row]) == pytest.approx(mass, rel=1e-5)
-        kept = torch.stack([every.values[row, at] for s, at in pairs if s > -float("inf")])
-        expected = expected + kept.exp().sum()
+        ids = torch.arange(NUM_ITEMS) if pool.items is None else pool.items
+        ids = ids[row] if ids.dim() == 2 else ids
+        finite = [at for s, at in pairs if s > -float("inf")]
+        assert sorted(kept.items[row][~kept.drop[row]].tolist()) == sorted(ids[finite].tolist())
+        expected = expected + torch.stack([every.values[row, at] for at in finite]).exp().sum()
     got = torch.autograd.grad(neg.values.exp().sum(), (emb.user, emb.item))
     for one, other in zip(got, torch.autograd.grad(expected, (emb.user, emb.item)), strict=True):
         torch.testing.assert_close(one, other)
