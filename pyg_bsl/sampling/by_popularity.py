@@ -15,22 +15,22 @@ class ByPopularity(Sampler):
     .. math::
         q_j = \frac{n_j^p}{\sum_{j'} n_{j'}^p}
 
-    with the number :math:`n_j` of training interactions of item :math:`j` and a power :math:`p`:
-    0 is uniform, 1 is popularity itself, 0.75 is that of `word2vec
-    <https://arxiv.org/abs/1310.4546>`_. With :math:`p > 0` an item without interactions is never
-    drawn, and a loss that averages over the draws is that of popular negatives, not of the
-    catalogue; ``correct_popularity`` undoes the latter.
+    A loss that averages over the draws estimates that of :class:`~pyg_bsl.sampling.AllItems` with
+    the same power, not that of the catalogue as it is; ``correct_popularity`` undoes this. With
+    :math:`p > 0` an item without interactions is never drawn.
 
     Args:
         num_negatives: Draws a batch.
-        power: The power :math:`p`.
+        power: Items are drawn in proportion to :math:`n_j^p`, with the number :math:`n_j` of their
+            training interactions and this power :math:`p`: 0 is every item alike, 1 is popularity
+            itself, 0.75 is that of `word2vec <https://arxiv.org/abs/1310.4546>`_.
         avoid_seen: Whether a user's training items are dropped from its negatives.
         correct_popularity: Whether each negative is weighed by :math:`1 / q_j`, which makes the
             weighted negatives uniform again over the items that can be drawn; in a softmax this
             subtracts :math:`\log q_j` from the logit.
 
     Raises:
-        ValueError: If the number is below 1 or the power is negative.
+        ValueError: If the number is below 1, or the power is negative or not finite.
     """
 
     def __init__(
