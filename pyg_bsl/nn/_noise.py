@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_bsl.ops.propagation import propagate
+from pyg_bsl.ops.propagation import Method, propagate
 
 
-def noisy_layers(adjacency: Tensor, x: Tensor, num_layers: int, noise: float) -> Iterator[Tensor]:
+def noisy_layers(
+    adjacency: Tensor, x: Tensor, num_layers: int, noise: float, method: Method = "auto"
+) -> Iterator[Tensor]:
     r"""Layers 1 to ``num_layers`` of a propagation that adds noise to each.
 
     .. math::
@@ -27,9 +29,10 @@ def noisy_layers(adjacency: Tensor, x: Tensor, num_layers: int, noise: float) ->
         x: Layer 0, ``[V, D]``.
         num_layers: Number of layers.
         noise: Length :math:`\epsilon`; none is drawn at 0.
+        method: As in :func:`~pyg_bsl.ops.propagation.propagate`.
     """
     for _ in range(num_layers):
-        x = propagate(adjacency, x)
+        x = propagate(adjacency, x, method=method)
         if noise > 0:
             x = x + noise * x.detach().sign() * F.normalize(torch.rand_like(x), dim=1)
         yield x

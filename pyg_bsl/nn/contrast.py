@@ -47,7 +47,7 @@ class ContrastiveBackbone(EmbeddingBackbone):
         contrast_weight: Weight :math:`\lambda` of the contrastive term.
         contrast_tau: Its temperature.
         contrast_size: Most pairs of a batch whose nodes are contrasted.
-        init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How the vectors start: ``"xavier"`` (uniform, Glorot), ``"normal"`` or ``"svd"``.
         init_std: Standard deviation of ``"normal"``.
     """
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from pyg_bsl.nn._checks import check_number, check_share, check_size
+from pyg_bsl.nn._checks import check_number, check_propagation, check_share, check_size
 from pyg_bsl.nn.backbone import EmbeddingBackbone, Init
-from pyg_bsl.ops.propagation import propagate
+from pyg_bsl.ops.propagation import Method, propagate
 from pyg_bsl.space import Choice, Space
 from pyg_bsl.types import BipartiteGraph, Embeddings
 
@@ -31,10 +31,9 @@ class LightGCNpp(EmbeddingBackbone):
     :math:`\mathbf{e}_v^{(0)}`; :math:`\beta < 0` weighs popular neighbours more.
 
     A layer takes in directions only, so the length of a learned vector sets how much its node
-    trusts itself: :math:`\gamma \lVert \mathbf{e}_v^{(0)} \rVert`. A trainer that keeps learned
-    vectors at length 1, as it does on cosines unless told ``unit_norm=False``, makes that
-    :math:`\gamma` for all nodes, where the paper learns it; the lengths in the layers, set by
-    :math:`\alpha`, stay as they are.
+    trusts itself: :math:`\gamma \lVert \mathbf{e}_v^{(0)} \rVert`. A trainer that is told to keep
+    learned vectors at length 1 (``unit_norm=True``) makes that :math:`\gamma` for all nodes, where
+    the paper learns it; the lengths in the layers, set by :math:`\alpha`, stay as they are.
 
     Args:
         num_users: Number of users.
@@ -44,12 +43,15 @@ class LightGCNpp(EmbeddingBackbone):
         alpha: Exponent :math:`\alpha` of the receiving node's degree.
         beta: Exponent :math:`\beta` of the sending node's degree.
         gamma: Share :math:`\gamma` of the learned vectors.
-        init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How the vectors start: ``"xavier"`` (uniform, Glorot), ``"normal"`` or ``"svd"``.
         init_std: Standard deviation of ``"normal"``.
+        propagation: Who multiplies with the adjacency, as ``method`` of
+            :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same.
 
     Example:
         >>> LightGCNpp(671, 2000)
-        LightGCNpp(671, 2000, embedding_dim=64, num_layers=2, alpha=0.6, beta=-0.1, gamma=0.2)
+        LightGCNpp(671, 2000, embedding_dim=64, num_layers=2,
+                   alpha=0.6, beta=-0.1, gamma=0.2, propagation=auto)
     """
 
     search_space: ClassVar[dict[str, Space]] = {
@@ -71,6 +73,7 @@ class LightGCNpp(EmbeddingBackbone):
         gamma: float = 0.2,
         init: Init = "xavier",
         init_std: float = 0.1,
+        propagation: Method = "auto",
     ) -> None:
         super().__init__(
             num_users, num_items, embedding_dim=embedding_dim, init=init, init_std=init_std
@@ -79,10 +82,12 @@ class LightGCNpp(EmbeddingBackbone):
         check_number("alpha", alpha)
         check_number("beta", beta)
         check_share("gamma", gamma)
+        check_propagation(propagation)
         self.num_layers = num_layers
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
+        self.propagation = propagation
 
     def forward(self, graph: BipartiteGraph) -> Embeddings:
         """The weighted mean of the layers on ``graph.adjacency``."""
@@ -93,7 +98,8 @@ class LightGCNpp(EmbeddingBackbone):
         sends, receives = degree ** (0.5 - self.beta), degree ** (0.5 - self.alpha)
         layer, total = start, torch.zeros_like(start)
         for _ in range(self.num_layers):
-            layer = receives * propagate(graph.adjacency, sends * F.normalize(layer, dim=1))
+            sent = sends * F.normalize(layer, dim=1)
+            layer = receives * propagate(graph.adjacency, sent, method=self.propagation)
             total = total + layer
         return self.split(self.gamma * start + (1 - self.gamma) / self.num_layers * total)
 
@@ -101,5 +107,6 @@ class LightGCNpp(EmbeddingBackbone):
         """The options in :func:`repr`."""
         return (
             f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers}, "
-            f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}"
+            f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, "
+            f"propagation={self.propagation}"
         )

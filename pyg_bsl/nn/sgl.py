@@ -6,11 +6,11 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from pyg_bsl.nn._checks import check_dropout, check_size
+from pyg_bsl.nn._checks import check_dropout, check_propagation, check_size
 from pyg_bsl.nn._edge_dropout import drop_edges
 from pyg_bsl.nn.backbone import Init
 from pyg_bsl.nn.contrast import ContrastiveBackbone, Views
-from pyg_bsl.ops.propagation import layer_mean
+from pyg_bsl.ops.propagation import Method, layer_mean, unclustered
 from pyg_bsl.space import Choice, LogUniform, Space
 from pyg_bsl.types import BipartiteGraph, Embeddings
 
@@ -31,8 +31,7 @@ class SGL(ContrastiveBackbone):
     at the first step after :meth:`train` was called, as training loops do at the start of an
     epoch. A training step takes three passes of LightGCN. The contrastive term is the sum over
     the users and over the items of the batch (see
-    :class:`~pyg_bsl.nn.contrast.ContrastiveBackbone`). All of it is linear in the learned vectors
-    and sees directions only: vectors kept at length 1 train as in LightGCN.
+    :class:`~pyg_bsl.nn.contrast.ContrastiveBackbone`).
 
     Args:
         num_users: Number of users.
@@ -43,12 +42,15 @@ class SGL(ContrastiveBackbone):
         contrast_weight: Weight :math:`\lambda` of the contrastive term.
         contrast_tau: Its temperature :math:`\tau`.
         contrast_size: Most pairs of a batch whose nodes are contrasted.
-        init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How the vectors start: ``"xavier"`` (uniform, Glorot), ``"normal"`` or ``"svd"``.
         init_std: Standard deviation of ``"normal"``.
+        propagation: Who multiplies with the adjacency, as ``method`` of
+            :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same. Views do not
+            live long enough for clusters to pay, and are multiplied without.
 
     Example:
         >>> SGL(671, 2000)
-        SGL(671, 2000, embedding_dim=64, num_layers=3, edge_dropout=0.1)
+        SGL(671, 2000, embedding_dim=64, num_layers=3, edge_dropout=0.1, propagation=auto)
     """
 
     search_space: ClassVar[dict[str, Space]] = {
@@ -71,6 +73,7 @@ class SGL(ContrastiveBackbone):
         contrast_size: int = 2048,
         init: Init = "xavier",
         init_std: float = 0.1,
+        propagation: Method = "auto",
     ) -> None:
         super().__init__(
             num_users,
@@ -84,8 +87,10 @@ class SGL(ContrastiveBackbone):
         )
         check_size("num_layers", num_layers)
         check_dropout("edge_dropout", edge_dropout)
+        check_propagation(propagation)
         self.num_layers = num_layers
         self.edge_dropout = edge_dropout
+        self.propagation = propagation
         self._views: tuple[BipartiteGraph, Tensor, Tensor] | None = None
 
     def train(self, mode: bool = True) -> Self:
@@ -99,21 +104,22 @@ class SGL(ContrastiveBackbone):
 
     def forward(self, graph: BipartiteGraph) -> Embeddings:
         """LightGCN; in training, with two views to contrast."""
-        emb = self._light_gcn(graph.adjacency)
+        emb = self._light_gcn(graph.adjacency, self.propagation)
         if not self.training:
             return emb
         if self._views is None or self._views[0] is not graph:
             one, two = (drop_edges(graph.train, self.edge_dropout) for _ in range(2))
             self._views = graph, one, two
         _, one, two = self._views
-        return Views(emb.user, emb.item, self._light_gcn(one), self._light_gcn(two))
+        method = unclustered(self.propagation, emb.user)
+        return Views(emb.user, emb.item, self._light_gcn(one, method), self._light_gcn(two, method))
 
-    def _light_gcn(self, adjacency: Tensor) -> Embeddings:
-        return self.split(layer_mean(adjacency, self.nodes(), self.num_layers))
+    def _light_gcn(self, adjacency: Tensor, method: Method) -> Embeddings:
+        return self.split(layer_mean(adjacency, self.nodes(), self.num_layers, method=method))
 
     def extra_repr(self) -> str:
         """The options in :func:`repr`."""
         return (
             f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers}, "
-            f"edge_dropout={self.edge_dropout}"
+            f"edge_dropout={self.edge_dropout}, propagation={self.propagation}"
         )

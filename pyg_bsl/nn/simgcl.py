@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pyg_bsl.nn._checks import check_number, check_size
+from pyg_bsl.nn._checks import check_number, check_propagation, check_size
 from pyg_bsl.nn._noise import mean, noisy_layers
 from pyg_bsl.nn.backbone import Init
 from pyg_bsl.nn.contrast import ContrastiveBackbone, Views
+from pyg_bsl.ops.propagation import Method
 from pyg_bsl.space import Choice, LogUniform, Space
 from pyg_bsl.types import BipartiteGraph, Embeddings
 
@@ -29,8 +30,8 @@ class SimGCL(ContrastiveBackbone):
     :class:`~pyg_bsl.nn.contrast.ContrastiveBackbone`).
 
     The defaults are those of the authors' code for Yelp2018. The noise has an absolute length:
-    beside learned vectors kept at length 1, as when training on cosines, it is a steady share of
-    them.
+    vectors that grow outgrow it, and beside learned vectors kept at length 1 (``unit_norm=True`` of
+    a trainer) it is a steady share of them.
 
     Args:
         num_users: Number of users.
@@ -41,12 +42,14 @@ class SimGCL(ContrastiveBackbone):
         contrast_weight: Weight :math:`\lambda` of the contrastive term.
         contrast_tau: Its temperature :math:`\tau`.
         contrast_size: Most pairs of a batch whose nodes are contrasted.
-        init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How the vectors start: ``"xavier"`` (uniform, Glorot), ``"normal"`` or ``"svd"``.
         init_std: Standard deviation of ``"normal"``.
+        propagation: Who multiplies with the adjacency, as ``method`` of
+            :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same.
 
     Example:
         >>> SimGCL(671, 2000)
-        SimGCL(671, 2000, embedding_dim=64, num_layers=2, noise=0.1)
+        SimGCL(671, 2000, embedding_dim=64, num_layers=2, noise=0.1, propagation=auto)
     """
 
     search_space: ClassVar[dict[str, Space]] = {
@@ -69,6 +72,7 @@ class SimGCL(ContrastiveBackbone):
         contrast_size: int = 2048,
         init: Init = "xavier",
         init_std: float = 0.1,
+        propagation: Method = "auto",
     ) -> None:
         super().__init__(
             num_users,
@@ -82,8 +86,10 @@ class SimGCL(ContrastiveBackbone):
         )
         check_size("num_layers", num_layers)
         check_number("noise", noise, least=0)
+        check_propagation(propagation)
         self.num_layers = num_layers
         self.noise = noise
+        self.propagation = propagation
 
     def forward(self, graph: BipartiteGraph) -> Embeddings:
         """The mean of the layers; in training, with two noisy views to contrast."""
@@ -95,11 +101,14 @@ class SimGCL(ContrastiveBackbone):
         )
 
     def _mean(self, graph: BipartiteGraph, noise: float) -> Embeddings:
-        layers = list(noisy_layers(graph.adjacency, self.nodes(), self.num_layers, noise))
-        return self.split(mean(layers))
+        layers = noisy_layers(
+            graph.adjacency, self.nodes(), self.num_layers, noise, self.propagation
+        )
+        return self.split(mean(list(layers)))
 
     def extra_repr(self) -> str:
         """The options in :func:`repr`."""
         return (
-            f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers}, noise={self.noise}"
+            f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers}, "
+            f"noise={self.noise}, propagation={self.propagation}"
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pyg_bsl.nn._checks import check_number, check_size
+from pyg_bsl.nn._checks import check_number, check_propagation, check_size
 from pyg_bsl.nn._noise import mean, noisy_layers
 from pyg_bsl.nn.backbone import Init
 from pyg_bsl.nn.contrast import ContrastiveBackbone, Views
+from pyg_bsl.ops.propagation import Method
 from pyg_bsl.space import Choice, LogUniform, Space
 from pyg_bsl.types import BipartiteGraph, Embeddings
 
@@ -30,9 +31,9 @@ class XSimGCL(ContrastiveBackbone):
     :class:`~pyg_bsl.nn.contrast.ContrastiveBackbone`).
 
     The defaults are those of the PSL authors' benchmark; the authors' own for Yelp2018 are
-    ``num_layers=2, noise=0.2, contrast_tau=0.15``. The noise has an absolute length: beside
-    learned vectors kept at length 1, as when training on cosines, it is a steady share of them;
-    vectors that grow outgrow it.
+    ``num_layers=2, noise=0.2, contrast_tau=0.15``. The noise has an absolute length: vectors
+    that grow outgrow it, and beside learned vectors kept at length 1 (``unit_norm=True`` of a
+    trainer) it is a steady share of them.
 
     Args:
         num_users: Number of users.
@@ -44,12 +45,15 @@ class XSimGCL(ContrastiveBackbone):
         contrast_weight: Weight :math:`\lambda` of the contrastive term.
         contrast_tau: Its temperature :math:`\tau`.
         contrast_size: Most pairs of a batch whose nodes are contrasted.
-        init: How the vectors start: ``"xavier"`` (uniform, Glorot) or ``"normal"``.
+        init: How the vectors start: ``"xavier"`` (uniform, Glorot), ``"normal"`` or ``"svd"``.
         init_std: Standard deviation of ``"normal"``.
+        propagation: Who multiplies with the adjacency, as ``method`` of
+            :func:`~pyg_bsl.ops.propagation.propagate`; the numbers are the same.
 
     Example:
         >>> XSimGCL(671, 2000)
-        XSimGCL(671, 2000, embedding_dim=64, num_layers=3, contrast_layer=1, noise=0.1)
+        XSimGCL(671, 2000, embedding_dim=64, num_layers=3,
+                contrast_layer=1, noise=0.1, propagation=auto)
     """
 
     search_space: ClassVar[dict[str, Space]] = {
@@ -73,6 +77,7 @@ class XSimGCL(ContrastiveBackbone):
         contrast_size: int = 2048,
         init: Init = "xavier",
         init_std: float = 0.1,
+        propagation: Method = "auto",
     ) -> None:
         super().__init__(
             num_users,
@@ -87,6 +92,7 @@ class XSimGCL(ContrastiveBackbone):
         check_size("num_layers", num_layers)
         check_size("contrast_layer", contrast_layer)
         check_number("noise", noise, least=0)
+        check_propagation(propagation)
         if contrast_layer > num_layers:
             raise ValueError(
                 f"'contrast_layer' must be one of the {num_layers} layers of 'num_layers' "
@@ -95,11 +101,15 @@ class XSimGCL(ContrastiveBackbone):
         self.num_layers = num_layers
         self.contrast_layer = contrast_layer
         self.noise = noise
+        self.propagation = propagation
 
     def forward(self, graph: BipartiteGraph) -> Embeddings:
         """The mean of the layers; in training, noisy and with the views to contrast."""
         noise = self.noise if self.training else 0.0
-        layers = list(noisy_layers(graph.adjacency, self.nodes(), self.num_layers, noise))
+        start = self.nodes()
+        layers = list(
+            noisy_layers(graph.adjacency, start, self.num_layers, noise, self.propagation)
+        )
         emb = self.split(mean(layers))
         if not self.training:
             return emb
@@ -109,5 +119,6 @@ class XSimGCL(ContrastiveBackbone):
         """The options in :func:`repr`."""
         return (
             f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers}, "
-            f"contrast_layer={self.contrast_layer}, noise={self.noise}"
+            f"contrast_layer={self.contrast_layer}, noise={self.noise}, "
+            f"propagation={self.propagation}"
         )

@@ -89,6 +89,11 @@ def test_an_unknown_way_to_multiply_is_an_error(cls):
         build(cls, propagation="crs")
 
 
+@EVERY_PROPAGATING
+def test_lengths_of_vectors_that_are_propagated_are_weights(cls):
+    assert not cls.unit_norm
+
+
 @EVERY
 def test_the_same_seed_gives_the_same_bits(cls):
     graph = make_graph(torch.float32)

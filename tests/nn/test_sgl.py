@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pyg_bsl.nn import SGL, LightGCN
 from pyg_bsl.nn._edge_dropout import drop_edges
+from pyg_bsl.ops import propagation
 from tests.nn.graphs import (
     NUM_ITEMS,
     NUM_USERS,
@@ -84,6 +85,32 @@ def test_views_are_those_of_the_seed():
     assert not torch.equal(draw(1), draw(2))
 
 
+@pytest.mark.parametrize("method", ["auto", "clustered"])
+def test_clusters_are_found_in_the_graph_and_not_in_its_views(monkeypatch, method):
+    for name in ("MIN_NODES", "MIN_DEGREE", "PATIENCE"):
+        monkeypatch.setattr(propagation, name, 0)
+    backbone = SGL(6, 8, edge_dropout=0.4, propagation=method)
+    graph, known = make_graph(torch.float32), (propagation._uses, propagation._clustered)
+    for _ in range(3):
+        backbone.train()
+        for _ in range(2):
+            nodes_of(backbone(graph).one).sum().backward()
+        assert all(view not in found for view in backbone._views[1:] for found in known)
+    assert graph.adjacency in propagation._clustered
+
+
+@pytest.mark.parametrize("method", propagation.METHODS)
+def test_views_are_the_same_whoever_multiplies(method):
+    if method == "torch_sparse":
+        pytest.importorskip("torch_sparse")
+    graph, results = make_graph(torch.float32), []
+    for name in (method, "csr"):
+        torch.manual_seed(0)
+        views = SGL(6, 8, embedding_dim=4, edge_dropout=0.4, propagation=name)(graph)
+        results.append(nodes_of(views.two))
+    torch.testing.assert_close(*results)
+
+
 def test_views_are_no_part_of_the_weights():
     backbone, graph = SGL(6, 8), make_graph(torch.float32)
     backbone(graph)
@@ -98,5 +125,5 @@ def test_without_dropout_the_views_are_the_embeddings():
 
 
 def test_repr():
-    options = "embedding_dim=64, num_layers=3, edge_dropout=0.1"
+    options = "embedding_dim=64, num_layers=3, edge_dropout=0.1, propagation=auto"
     assert str(SGL(NUM_USERS, NUM_ITEMS)) == f"SGL(6, 8, {options})"
