@@ -274,9 +274,13 @@ class Negatives:
             :obj:`None` for the whole catalogue.
         drop: Positions along N that are no negatives: ``[Q, N]`` boolean or ragged rows of the
             queries, or ``[B, N]`` boolean when each row has its own negatives.
-        log_weight: Log of each negative's weight in means and sums, ``[N]``.
+        log_weight: Log of each negative's weight in means and sums, ``[N]``, or ``[B, N]`` when
+            each row has its own negatives.
+        keep_hardest: How many of them each row is to keep, those that score highest; :obj:`None`
+            keeps all.
     """
 
     items: Tensor | None
     drop: Ragged | Tensor | None = None
     log_weight: Tensor | None = None
+    keep_hardest: int | None = None

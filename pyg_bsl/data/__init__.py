@@ -13,6 +13,7 @@ from pyg_bsl.data.transforms import (
     KCore,
     LeaveLastOut,
     MinRating,
+    PositiveNoise,
     RandomSplit,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "LeaveLastOut",
     "MinRating",
     "MovieLensSmall",
+    "PositiveNoise",
     "RandomSplit",
     "build_graph",
     "from_files",

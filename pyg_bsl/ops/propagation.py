@@ -182,18 +182,25 @@ def _by_columns(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.cat([function(block) for block in x.chunk(num_blocks, dim=1)], dim=1)
 
 
+def unclustered(method: Method, x: Tensor) -> Method:
+    """``method`` for a matrix that is soon gone: never one that looks for clusters."""
+    if method not in ("auto", "clustered"):
+        return method
+    csr = x.is_cuda or (x.device.type == "cpu" and x.dtype == torch.float64)
+    return "csr" if csr else "embedding_bag"
+
+
 def _fastest(adjacency: Tensor | SparseMatrix, x: Tensor) -> Method:
     """The method that was measured to be the fastest for such a matrix and such rows."""
-    if x.is_cuda or (x.device.type == "cpu" and x.dtype == torch.float64):
-        return "csr"
+    fallback = unclustered("auto", x)
     size = x.size(0)
-    if x.device.type != "cpu" or size < MIN_NODES:
-        return "embedding_bag"
+    if fallback == "csr" or x.device.type != "cpu" or size < MIN_NODES:
+        return fallback
     if _arrays(adjacency, x.dtype)[1].numel() < MIN_DEGREE * size:
-        return "embedding_bag"
+        return fallback
     _uses[adjacency] = _uses.get(adjacency, 0) + 1
     pays = _uses[adjacency] > PATIENCE and _clusters(adjacency).share >= MIN_SHARE
-    return "clustered" if pays else "embedding_bag"
+    return "clustered" if pays else fallback
 
 
 # How often a matrix was used, and its clusters, as long as it lives.

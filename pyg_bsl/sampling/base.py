@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from numbers import Real
 from typing import ClassVar, Literal
@@ -39,7 +40,8 @@ class Sampler(ABC):
         """
 
     def __repr__(self) -> str:
-        args = ", ".join(f"{key}={value}" for key, value in vars(self).items())
+        names = inspect.signature(type(self)).parameters
+        args = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"{type(self).__name__}({args})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -25,7 +26,8 @@ def score(
 ) -> tuple[Tensor, Scores]:
     """Scores of a batch: positives ``[B]`` and negatives of ``B`` rows.
 
-    Shared negatives and the whole catalogue come as lazy scores, negatives per row in full.
+    Shared negatives and the whole catalogue come as lazy scores, negatives per row in full. All
+    that are given are scored: :func:`hardest` comes first.
 
     Args:
         emb: Embeddings of all users and items.
@@ -55,6 +57,42 @@ def score(
         log_weight=negatives.log_weight,
         bounded=similarity == "cosine",
         gemm=gemm,
+    )
+
+
+@torch.no_grad()
+def hardest(
+    emb: Embeddings,
+    batch: Batch,
+    negatives: Negatives,
+    similarity: Literal["cosine", "dot"] = "cosine",
+) -> Negatives:
+    """The negatives that each row keeps: a pass over a pool before the one that trains.
+
+    Args:
+        emb: Embeddings of all users and items.
+        batch: The positive pairs.
+        negatives: The pool. If ``keep_hardest`` asks for nothing, it is the result.
+        similarity: Scores by which negatives are hard.
+    """
+    if negatives.keep_hardest is None:
+        return negatives
+    scores = score(emb, batch, negatives, similarity)[1]
+    # Shared negatives are looked at once a query.
+    pool = scores if isinstance(scores, DenseScores) else replace(scores, rows=None).dense()
+    best = pool.values.topk(min(negatives.keep_hardest, pool.values.size(1)), sorted=False)
+    chosen, drop = best.indices, best.values == -torch.inf
+    if isinstance(scores, LazyScores):
+        chosen, drop = scores.spread(chosen), scores.spread(drop)
+
+    def of_chosen(x: Tensor) -> Tensor:
+        return x[chosen] if x.dim() == 1 else x.gather(1, chosen)
+
+    items, weight = negatives.items, negatives.log_weight
+    return Negatives(
+        chosen if items is None else of_chosen(items),
+        drop,
+        None if weight is None else of_chosen(weight),
     )
 
 

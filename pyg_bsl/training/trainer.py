@@ -25,7 +25,7 @@ from pyg_bsl.sampling import AllItems, BatchLoader, InBatch, Sampler, Shared
 from pyg_bsl.sampling.base import check_count
 from pyg_bsl.training.callbacks import Callback, end_all, fail_all
 from pyg_bsl.training.result import EpochRecord, FitResult
-from pyg_bsl.training.scoring import context, score
+from pyg_bsl.training.scoring import context, hardest, score
 from pyg_bsl.types import Batch, BipartiteGraph, Embeddings, Negatives
 
 T = TypeVar("T")
@@ -264,6 +264,7 @@ class Trainer:
         """Training loss of one batch, a scalar with gradients."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._gemm is not None):
             emb = self.backbone(graph)
+            negatives = hardest(emb, batch, negatives, self.similarity)
             pos, neg = score(emb, batch, negatives, self.similarity, self._gemm)
         needs = {*self.loss.needs, *(("users",) if self.pool_positives else ())}
         loss: Tensor = self.loss(pos, neg, **context(emb, batch, negatives, needs))

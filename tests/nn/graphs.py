@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from pyg_bsl.types import BipartiteGraph, UserItems
+from pyg_bsl.types import Batch, BipartiteGraph, Embeddings, Ragged, UserItems
 
 NUM_USERS, NUM_ITEMS = 6, 8
 COLD_USER, COLD_ITEM = 4, 5
@@ -47,3 +47,15 @@ def make_graph(dtype: torch.dtype = torch.float64) -> BipartiteGraph:
         test=None,
         adjacency=to_csr(dense_adjacency(met).to(dtype)),
     )
+
+
+def pair_batch(pairs: list[tuple[int, int]]) -> Batch:
+    """Single pairs."""
+    users, items = torch.tensor(pairs).t().contiguous()
+    count = len(pairs)
+    return Batch(users, Ragged(tuple(range(count + 1)), torch.arange(count), items))
+
+
+def nodes_of(emb: Embeddings) -> Tensor:
+    """Users followed by items."""
+    return torch.cat([emb.user, emb.item])

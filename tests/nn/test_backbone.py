@@ -9,10 +9,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyg_bsl.nn import BACKBONES, MF, Backbone, EmbeddingBackbone
+from pyg_bsl.nn import BACKBONES, MF, Backbone, ContrastiveBackbone, EmbeddingBackbone
 from pyg_bsl.ops.propagation import METHODS
-from pyg_bsl.types import Batch, Embeddings
-from tests.nn.graphs import NUM_ITEMS, NUM_USERS, dense_adjacency, interactions, make_graph
+from pyg_bsl.types import Embeddings
+from tests.nn.graphs import (
+    NUM_ITEMS,
+    NUM_USERS,
+    dense_adjacency,
+    interactions,
+    make_graph,
+    pair_batch,
+)
 
 EVERY = pytest.mark.parametrize("cls", BACKBONES.values(), ids=BACKBONES)
 LEARNED = {name: cls for name, cls in BACKBONES.items() if issubclass(cls, EmbeddingBackbone)}
@@ -80,6 +87,11 @@ def test_every_way_to_multiply_gives_the_same_both_ways(cls, propagation):
 def test_an_unknown_way_to_multiply_is_an_error(cls):
     with pytest.raises(ValueError, match="Unknown propagation 'crs'; did you mean 'csr'"):
         build(cls, propagation="crs")
+
+
+@EVERY_PROPAGATING
+def test_lengths_of_vectors_that_are_propagated_are_weights(cls):
+    assert not cls.unit_norm
 
 
 @EVERY
@@ -182,13 +194,11 @@ def test_tables_are_the_learned_vectors(cls):
 
 
 @EVERY
-def test_there_is_no_auxiliary_loss(cls):
-    backbone = build(cls)
-    pair = torch.zeros(1, dtype=torch.long)
-    assert (
-        backbone.auxiliary_loss(backbone(make_graph(torch.float32)), Batch(pair, pair, pair))
-        is None
-    )
+def test_only_backbones_that_contrast_views_have_an_auxiliary_loss(cls):
+    backbone, graph, batch = build(cls), make_graph(torch.float32), pair_batch([(0, 1), (2, 0)])
+    term = backbone.auxiliary_loss(backbone(graph), batch)
+    assert (term is not None) == issubclass(cls, ContrastiveBackbone)
+    assert backbone.eval().auxiliary_loss(backbone(graph), batch) is None
 
 
 @EVERY_LEARNED
@@ -213,10 +223,13 @@ def test_bad_options_are_errors(cls):
         cls(3, 3, init="xaver")
     with pytest.raises(ValueError, match=r"'init_std' must be positive \(got 0\)"):
         cls(3, 3, init="normal", init_std=0)
-    for name in ("dropout", "node_dropout"):
+    for name in ("dropout", "node_dropout", "edge_dropout"):
         if name in inspect.signature(cls).parameters:
             with pytest.raises(ValueError, match=rf"'{name}' must be in \[0, 1\) \(got 1\)"):
                 cls(3, 3, **{name: 1})
+    if "gamma" in inspect.signature(cls).parameters:
+        with pytest.raises(ValueError, match=r"'gamma' must be in \[0, 1\] \(got 1.1\)"):
+            cls(3, 3, gamma=1.1)
     if "num_layers" in inspect.signature(cls).parameters:
         with pytest.raises(
             ValueError, match=r"'num_layers' must be a whole number of at least 1 \(got 0\)"

@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from pyg_bsl.sampling import SAMPLERS, Sampler
+from pyg_bsl.sampling import SAMPLERS, FalseNegatives, Sampler
 from tests.sampling.rows import NUM_ITEMS, SEEN, any_batch, holes, seeded, train
 
 EVERY = pytest.mark.parametrize("cls", SAMPLERS.values(), ids=SAMPLERS)
@@ -16,10 +16,9 @@ DRAWING = [cls for cls in SAMPLERS.values() if "num_negatives" in inspect.signat
 
 def others(cls: type[Sampler]) -> dict[str, object]:
     """A value unlike the default for every argument."""
+    other = {bool: lambda x: not x, int: lambda x: x + 1, float: lambda x: x / 2}
     parameters = inspect.signature(cls).parameters.values()
-    return {
-        p.name: not p.default if isinstance(p.default, bool) else p.default + 1 for p in parameters
-    }
+    return {p.name: other[type(p.default)](p.default) for p in parameters}
 
 
 def same(one: object, two: object) -> bool:
@@ -67,7 +66,8 @@ def test_negatives_are_items_and_what_is_dropped_has_their_shape(cls, by, other)
 def test_no_kept_negative_is_a_seen_item(cls, by):
     for seed in range(10):
         batch = any_batch(by, seed)
-        negatives = cls().sample(batch, train(), seeded(seed))
+        clean = {"probability": 0.0} if cls is FalseNegatives else {}
+        negatives = cls(**clean).sample(batch, train(), seeded(seed))
         items = torch.arange(NUM_ITEMS) if negatives.items is None else negatives.items
         users = batch.users if items.dim() == 2 else batch.queries
         dropped = holes(negatives.drop, users.numel(), items.shape[-1])

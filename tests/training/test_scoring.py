@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pyg_bsl.ops import DenseScores, LazyScores
 from pyg_bsl.sampling import SAMPLERS, BatchLoader
 from pyg_bsl.training import scoring
-from pyg_bsl.training.scoring import score
+from pyg_bsl.training.scoring import hardest, score
 from pyg_bsl.types import Embeddings, Negatives
 from tests.planted import NUM_ITEMS, NUM_USERS, planted
 
@@ -18,6 +20,8 @@ EVERY_SAMPLER = pytest.mark.parametrize(
         ("Shared", {"num_negatives": 7, "avoid_seen": False}),
         ("InBatch", {}),
         ("InBatch", {"drop_hits": False, "correct_popularity": True}),
+        ("ByPopularity", {"num_negatives": 9, "correct_popularity": True}),
+        ("Mixed", {"num_negatives": 4, "correct_popularity": True}),
         ("Uniform", {"num_negatives": 6}),
         ("Uniform", {"num_negatives": 6, "avoid_seen": False}),
     ],
@@ -105,8 +109,10 @@ def test_dropped_negatives_of_a_row_score_minus_infinity(monkeypatch, cost):
 
 def test_negatives_of_each_row_come_in_full_and_shared_ones_lazy():
     for name in SAMPLERS:
-        neg = score(embeddings(), *batch_and_negatives(name, {}, "pair"))[1]
-        assert isinstance(neg, DenseScores if name == "Uniform" else LazyScores)
+        batch, negatives = batch_and_negatives(name, {}, "pair")
+        neg = score(embeddings(), batch, hardest(embeddings(), batch, negatives))[1]
+        in_full = name in ("Uniform", "FalseNegatives", "Hard")
+        assert isinstance(neg, DenseScores if in_full else LazyScores)
 
 
 @EVERY_SIMILARITY
@@ -132,3 +138,44 @@ def test_log_weights_are_handed_on():
     for items in (torch.tensor([0, 4, 2]), torch.zeros(25, 3, dtype=torch.long)):
         neg = score(embeddings(), batch, Negatives(items, log_weight=weight))[1]
         assert neg.log_weight is weight
+
+
+@EVERY_SIMILARITY
+@BY
+@pytest.mark.parametrize("count", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("Shared", {"num_negatives": 9}),
+        ("Mixed", {"num_negatives": 5, "correct_popularity": True}),
+        ("AllItems", {}),
+        ("Uniform", {"num_negatives": 9}),
+    ],
+)
+def test_the_hardest_negatives_of_each_row_are_kept(name, args, count, by, similarity):
+    batch, pool = batch_and_negatives(name, args, by)
+    emb = embeddings()
+    every = score(emb, batch, pool, similarity)[1].dense()
+    assert hardest(emb, batch, pool, similarity) is pool
+    kept = hardest(emb, batch, replace(pool, keep_hardest=count), similarity)
+    pos, neg = score(emb, batch, kept, similarity)
+    assert isinstance(neg, DenseScores)
+    num_rows, width = every.values.shape
+    wanted = min(count, width)
+    assert neg.values.shape == (num_rows, wanted) and pos.shape == (num_rows,)
+    expected = torch.zeros((), dtype=torch.float64)
+    for row, scores in enumerate(every.values.tolist()):
+        pairs = sorted(((s, at) for at, s in enumerate(scores)), reverse=True)[:wanted]
+        assert sorted(neg.values[row].tolist()) == pytest.approx(sorted(s for s, _ in pairs))
+        if every.log_weight is not None:
+            weights = every.log_weight.expand_as(every.values)[row]
+            mass = sum(float(weights[at].exp()) for s, at in pairs if s > -float("inf"))
+            assert float(neg.mass()[row]) == pytest.approx(mass, rel=1e-5)
+        ids = torch.arange(NUM_ITEMS) if pool.items is None else pool.items
+        ids = ids[row] if ids.dim() == 2 else ids
+        finite = [at for s, at in pairs if s > -float("inf")]
+        assert sorted(kept.items[row][~kept.drop[row]].tolist()) == sorted(ids[finite].tolist())
+        expected = expected + torch.stack([every.values[row, at] for at in finite]).exp().sum()
+    got = torch.autograd.grad(neg.values.exp().sum(), (emb.user, emb.item))
+    for one, other in zip(got, torch.autograd.grad(expected, (emb.user, emb.item)), strict=True):
+        torch.testing.assert_close(one, other)

@@ -60,7 +60,8 @@ def assert_consistent(data: HeteroData) -> None:
     """Reverse edges mirror the edges, ids are in range and node attributes agree."""
     pairs: Tensor = data[RATES].edge_index
     assert data[RATED_BY].edge_index.equal(pairs.flip(0))
-    assert data[RATES].rating.numel() == data[RATES].time.numel() == pairs.size(1)
+    columns = [data[RATES][key] for key in ("rating", "time") if key in data[RATES]]
+    assert all(column.numel() == pairs.size(1) for column in columns)
     for node in ("user", "item"):
         assert len(data[node].raw_id) == data[node].num_nodes
     assert data["item"].title == [f"title {raw[1:]}" for raw in data["item"].raw_id]

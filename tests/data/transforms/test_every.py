@@ -13,13 +13,15 @@ from pyg_bsl.data.transforms import (
     KCore,
     LeaveLastOut,
     MinRating,
+    PositiveNoise,
     RandomSplit,
 )
 from tests.data.transforms.helpers import assert_consistent, named, random_data, snapshot
 
 FILTERS = [MinRating(3), KCore(2), KCore(3, item_k=1)]
 SPLITS = [RandomSplit(0.3, seed=4), LeaveLastOut(), LeaveLastOut(2), GlobalTimeSplit(0.3)]
-EVERY = [*FILTERS, *SPLITS, HoldoutValidation(0.2, seed=1)]
+NOISE = PositiveNoise(0.3, seed=2)
+EVERY = [*FILTERS, *SPLITS, HoldoutValidation(0.2, seed=1), NOISE]
 
 
 @pytest.mark.parametrize("transform", EVERY, ids=repr)
@@ -55,7 +57,7 @@ def test_filters_and_splits_refuse_split_data(transform, split):
         transform(split(random_data(0)))
 
 
-@pytest.mark.parametrize("transform", [*FILTERS, *SPLITS], ids=repr)
+@pytest.mark.parametrize("transform", [*FILTERS, *SPLITS, NOISE], ids=repr)
 def test_data_without_pairs_is_refused(transform):
     with pytest.raises(DataError, match="has none"):
         transform(make_hetero(torch.empty(2, 0, dtype=torch.long), 3, 3, name="void"))
