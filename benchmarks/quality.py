@@ -29,20 +29,23 @@ from benchmarks.measure import Table
 LINES = Path(__file__).with_name("quality.csv")
 
 ELECTRONIC = "--dataset amazon-electronic"
-GOWALLA = "--dataset gowalla-psl --backbone.init svd"
-YELP = "--dataset yelp2018 --backbone.init svd"
+BSL_ELECTRONIC = "--loss BSL --loss.tau1 0.2 --loss.tau2 0.2 --loss.weight 1.3"
+LARGER = "--backbone.init svd --batch-size 2048"
+GOWALLA = f"--dataset gowalla-psl {LARGER} --lr 0.05 --epochs 12"
+YELP = f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.1"
 RECIPES = {
-    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.2 --epochs 30",
-    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.1 --epochs 30",
-    "Electronic MF BSL": f"{ELECTRONIC} --loss BSL --loss.tau1 0.2 --loss.tau2 0.2 "
-    "--loss.weight 1.3",
+    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.2 --batch-size 1121 --lr 0.05 "
+    "--epochs 22",
+    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.1 --epochs 28",
+    "Electronic MF BSL": f"{ELECTRONIC} {BSL_ELECTRONIC}",
     "Electronic LightGCN-2 BSL": f"{ELECTRONIC} --backbone LightGCN --backbone.num_layers 2 "
-    "--loss BSL --loss.tau1 0.2 --loss.tau2 0.2 --loss.weight 1.3",
-    "Gowalla MF SL": f"{GOWALLA} --loss SL --loss.tau 0.1 --epochs 12",
-    "Gowalla MF BSL": f"{GOWALLA} --loss BSL --loss.tau1 0.1 --loss.tau2 0.1 --loss.weight 1.2 "
-    "--epochs 12",
-    "Yelp2018 MF BSL": f"{YELP} --backbone.dropout 0.1 --loss BSL --loss.tau1 0.11 "
-    "--loss.tau2 0.11 --loss.weight 1.1 --epochs 15",
+    f"--backbone.init svd {BSL_ELECTRONIC} --lr 0.04",
+    "Gowalla MF SL": f"{GOWALLA} --loss SL --loss.tau 0.1",
+    "Gowalla MF BSL": f"{GOWALLA} --loss BSL --loss.tau1 0.1 --loss.tau2 0.1 --loss.weight 1.2",
+    "Yelp2018 MF BSL": f"{YELP} --loss.tau1 0.11 --loss.tau2 0.11 --backbone.dropout 0.1 --lr 0.05 "
+    "--epochs 11",
+    "Yelp2018 LightGCN-3 BSL": f"{YELP} --loss.tau1 0.15 --loss.tau2 0.15 --backbone LightGCN "
+    "--sampler AllItems --sampler.power 1 --rank-by dot --lr 0.02 --epochs 12",
 }
 FIELDS = (
     "recipe", "seed", "command", "recall@20", "ndcg@20", "valid_ndcg@20", "best_epoch",
@@ -111,8 +114,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
-    for recipe in args.only:
-        for seed in range(args.seeds):
+    for seed in range(args.seeds):
+        for recipe in args.only:
             done = {(line["recipe"], line["seed"]) for line in read()}
             if (recipe, str(seed)) in done:
                 continue

@@ -190,7 +190,7 @@ def test_a_result_tells_what_was_asked_for(run):
     assert content["asked"]["sampler"] is None and "lr" not in content["asked"]["trainer"]
     assert content["asked"]["loss"] == {"name": "BSL", "tau1": 0.5, "tau2": 0.4}
     assert content["config"]["sampler"]["name"] == "AllItems"
-    assert content["config"]["trainer"]["lr"] == 0.05
+    assert content["config"]["trainer"]["lr"] == 0.1
 
 
 @pytest.mark.parametrize("bare", [False, True])
@@ -203,7 +203,7 @@ def test_what_was_chosen_for_one_loss_is_chosen_anew_for_another(run, here, bare
     config = read("out")["config"]
     assert config["sampler"]["name"] == ("AllItems" if bare else "Shared")
     assert config["trainer"]["similarity"] == ("cosine" if bare else "dot")
-    assert config["trainer"]["lr"] == (0.05 if bare else 0.01)
+    assert config["trainer"]["lr"] == (0.1 if bare else 0.01)
     kept = {"epochs": 3, "seed": 4}
     assert kept.items() <= config.items() and config["backbone"]["embedding_dim"] == 8
     assert config["trainer"]["k"] == [5, 10]
@@ -507,9 +507,7 @@ def test_the_command_in_a_process_of_its_own():
     out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (2, "")
     choices = ", ".join(sorted(LOSSES))
-    assert err == (
-        f"pyg-bsl: error: Unknown loss 'bls'; did you mean 'BSL'? Choices: {choices}\n"
-    )
+    assert err == (f"pyg-bsl: error: Unknown loss 'bls'; did you mean 'BSL'? Choices: {choices}\n")
 
 
 # Mistakes: one clear line, status 2, nothing written, no data looked for

@@ -329,7 +329,8 @@ def test_defaults_follow_the_parts():
     trainer = Trainer(new_mf(), SL())
     assert isinstance(trainer.sampler, AllItems) and trainer.batch_by == "user"
     assert (trainer.similarity, trainer.rank_by) == ("cosine", "cosine")
-    assert trainer.unit_norm and trainer.lr == 0.05
+    assert trainer.unit_norm and trainer.lr == 0.1
+    assert Trainer(MF(4096, 2), SL()).lr == 0.2
     assert trainer.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
     trainer = Trainer(new_mf(), PSL(activation="tanh"))
@@ -366,7 +367,7 @@ def test_the_configuration_is_plain_data_and_tells_all():
         "loss": {"name": "PSL", "tau": 0.1, "activation": "relu", "temperature": "outside"},
         "sampler": {"name": "Uniform", "num_negatives": 3, "avoid_seen": True},
         "trainer": {
-            "lr": 0.05,
+            "lr": 0.1,
             "betas": [0.9, 0.95],
             "batch_size": 8,
             "batch_by": "pair",
@@ -769,7 +770,7 @@ def test_a_trained_backbone_is_ranked_by_the_trainers_scores():
 def test_what_the_trainer_chose_is_told(caplog):
     with caplog.at_level(logging.INFO, "pyg_bsl"):
         fit(Trainer(new_mf(), SL(), k=5, metric="ndcg@5"), 1)
-        chosen = f"sampler {AllItems()}, lr 0.05, batch_size 2 users"
+        chosen = f"sampler {AllItems()}, lr 0.1, batch_size 2 users"
         assert f"Chosen by the trainer: {chosen}" in caplog.text
         caplog.clear()
         fit(Trainer(new_mf(), SL(), AllItems(), lr=0.1, batch_size=8, k=5, metric="ndcg@5"), 1)
