@@ -34,9 +34,10 @@ LARGER = "--backbone.init svd --batch-size 2048"
 GOWALLA = f"--dataset gowalla-psl {LARGER} --lr 0.05 --epochs 12"
 YELP = f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.1"
 RECIPES = {
-    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.2 --batch-size 1121 --lr 0.05 "
-    "--epochs 22",
-    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.1 --epochs 28",
+    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.2 --batch-size 1122 --lr 0.05 "
+    "--epochs 24",
+    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.1 --batch-size 1122 "
+    "--lr 0.05 --epochs 24",
     "Electronic MF BSL": f"{ELECTRONIC} {BSL_ELECTRONIC}",
     "Electronic LightGCN-2 BSL": f"{ELECTRONIC} --backbone LightGCN --backbone.num_layers 2 "
     f"--backbone.init svd {BSL_ELECTRONIC} --lr 0.04",

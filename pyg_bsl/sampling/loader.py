@@ -18,14 +18,15 @@ LARGE = 4096
 class BatchLoader:
     """Goes through all training pairs once an epoch, in random order.
 
-    Batches are laid out on the CPU, where row boundaries are plain numbers, and moved to
-    the device whole.
+    Batches of an epoch are as large as one another, give or take one: a few users left over would
+    make a step as long as the others from next to nothing. They are laid out on the CPU, where row
+    boundaries are plain numbers, and moved to the device whole.
 
     Args:
         train: Training interactions, on the CPU.
-        batch_size: Users (or pairs) of a batch; :obj:`None`: a quarter of the users and at most
-            4096 if there are 4096 or more; else a twelfth, so that an epoch has several steps on
-            small data too, and at most 1024 pairs.
+        batch_size: Most users (or pairs) of a batch; :obj:`None`: a quarter of the users and at
+            most 4096 if there are 4096 or more; else a twelfth, so that an epoch has several steps
+            on small data too, and at most 1024 pairs.
         by: ``"user"``: a batch is ``batch_size`` users with all their items; ``"pair"``:
             ``batch_size`` single pairs.
         with_seen: Whether batches of pairs carry all training items of their users; batches of
@@ -68,13 +69,13 @@ class BatchLoader:
         """The batches of one epoch, on the CPU."""
         if self.by == "user":
             order = torch.randperm(self._active.numel(), generator=generator)
-            for queries in self._active[order].split(self.batch_size):
+            for queries in self._active[order].tensor_split(len(self)):
                 seen = Ragged.of(self.train.select(queries))
                 yield Batch(queries, seen, seen)
             return
         users, items = self.train.users, self.train.items
         order = torch.randperm(items.numel(), generator=generator)
-        for at in order.split(self.batch_size):
+        for at in order.tensor_split(len(self)):
             queries, count = users[at], at.numel()
             positives = Ragged(tuple(range(count + 1)), torch.arange(count), items[at])
             items_of = Ragged.of(self.train.select(queries)) if self.with_seen else None

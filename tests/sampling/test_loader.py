@@ -120,3 +120,14 @@ def test_bad_arguments_are_errors():
     empty = torch.tensor([], dtype=torch.long)
     with pytest.raises(ValueError, match="the data has no training pairs"):
         BatchLoader(UserItems.from_pairs(empty, empty, 3, 3))
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(13, 4), (9, 4), (12, 4), (5, 7), (13455, 1121)])
+def test_no_batch_of_an_epoch_is_a_small_rest(size, batch_size):
+    ids = torch.arange(size)
+    rows = UserItems.from_pairs(ids, torch.zeros_like(ids), size, 1)
+    for by in ("user", "pair"):
+        loader = BatchLoader(rows, batch_size, by)
+        sizes = [batch.queries.numel() for batch in loader.epoch(seeded(0))]
+        assert sum(sizes) == size and len(sizes) == len(loader) == -(-size // batch_size)
+        assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
