@@ -100,7 +100,8 @@ def ways(
     )
     pairs = next(BatchLoader(train, sizes.batch, "pair").epoch(generator))
     users = next(BatchLoader(train, sizes.batch, "user").epoch(generator))
-    drawn = torch.randint(sizes.items, (sizes.batch, sizes.negatives), generator=generator)
+    shape = pairs.items.numel(), sizes.negatives
+    drawn = torch.randint(sizes.items, shape, generator=generator)
     cosine = loss.similarity == "cosine"
 
     def unit(x: Tensor) -> Tensor:
