@@ -34,13 +34,11 @@ LARGER = "--backbone.init svd --batch-size 2048"
 GOWALLA = f"--dataset gowalla-psl {LARGER} --lr 0.05 --epochs 12"
 YELP = f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.1"
 RECIPES = {
-    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.2 --batch-size 1122 --lr 0.05 "
-    "--epochs 24",
-    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.1 --batch-size 1122 "
-    "--lr 0.05 --epochs 24",
+    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.2 --epochs 24",
+    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.1 --epochs 25",
     "Electronic MF BSL": f"{ELECTRONIC} {BSL_ELECTRONIC}",
     "Electronic LightGCN-2 BSL": f"{ELECTRONIC} --backbone LightGCN --backbone.num_layers 2 "
-    f"--backbone.init svd {BSL_ELECTRONIC} --lr 0.04",
+    f"--backbone.init svd {BSL_ELECTRONIC} --batch-size 2691 --lr 0.04",
     "Gowalla MF SL": f"{GOWALLA} --loss SL --loss.tau 0.1",
     "Gowalla MF BSL": f"{GOWALLA} --loss BSL --loss.tau1 0.1 --loss.tau2 0.1 --loss.weight 1.2",
     "Yelp2018 MF BSL": f"{YELP} --loss.tau1 0.11 --loss.tau2 0.11 --backbone.dropout 0.1 --lr 0.05 "

@@ -11,9 +11,6 @@ from torch import Generator
 from pyg_bsl.sampling.base import check_count
 from pyg_bsl.types import Batch, Ragged, UserItems
 
-LARGE = 4096
-"""Users from which on data is large: batches of thousands of users take long steps then."""
-
 
 class BatchLoader:
     """Goes through all training pairs once an epoch, in random order.
@@ -24,9 +21,8 @@ class BatchLoader:
 
     Args:
         train: Training interactions, on the CPU.
-        batch_size: Most users (or pairs) of a batch; :obj:`None`: a quarter of the users and at
-            most 4096 if there are 4096 or more; else a twelfth, so that an epoch has several steps
-            on small data too, and at most 1024 pairs.
+        batch_size: Most users (or pairs) of a batch; :obj:`None`: 2048, or a twelfth of all if that
+            is less, so that an epoch has several steps on small data too.
         by: ``"user"``: a batch is ``batch_size`` users with all their items; ``"pair"``:
             ``batch_size`` single pairs.
         with_seen: Whether batches of pairs carry all training items of their users; batches of
@@ -52,9 +48,7 @@ class BatchLoader:
         self.with_seen = with_seen
         self._active = train.counts.nonzero().squeeze(1)
         if batch_size is None:
-            large = by == "user" and self._total >= LARGE
-            most, parts = (4096, 4) if large else (1024, 12)
-            batch_size = max(1, min(most, self._total // parts))
+            batch_size = max(1, min(2048, self._total // 12))
         self.batch_size = check_count("batch_size", batch_size)
 
     def __len__(self) -> int:

@@ -23,7 +23,6 @@ from pyg_bsl.names import pick
 from pyg_bsl.nn import Backbone
 from pyg_bsl.sampling import AllItems, BatchLoader, InBatch, Sampler, Shared
 from pyg_bsl.sampling.base import check_count
-from pyg_bsl.sampling.loader import LARGE
 from pyg_bsl.training.callbacks import Callback, end_all, fail_all
 from pyg_bsl.training.result import EpochRecord, FitResult
 from pyg_bsl.training.scoring import context, hardest, score
@@ -61,11 +60,11 @@ class Trainer:
             batch's own pairs for one that uses no negatives, 1024 shared by the batch for the
             others.
         lr: Learning rate of Adam; :obj:`None`: for vectors kept at length 1, where it is a step's
-            turn of each component, 0.2 (0.1 with fewer than 4096 users); else 0.01.
+            turn of each component, 0.05 (0.1 with fewer than 4096 users); else 0.01.
         betas: Adam's decay of the gradient's mean and square. A training here is hundreds of large
             steps and not hundreds of thousands: a shorter memory of the squares learns faster.
-        batch_size: Users (or pairs) of a batch; :obj:`None`: a quarter of the users and at most
-            4096 if there are 4096 or more, else a twelfth; at most 1024 pairs.
+        batch_size: Most users (or pairs) of a batch; :obj:`None`: 2048, or a twelfth of all if that
+            is less.
         batch_by: ``"user"``: a batch is users with all their positives; ``"pair"``: single
             positives; :obj:`None`: what suits the sampler.
         schedule: Course of the learning rate over all steps: ``"linear"`` or ``"cosine"`` down to
@@ -154,7 +153,7 @@ class Trainer:
             unit_norm = backbone.unit_norm and self.similarity == "cosine"
         self.unit_norm = unit_norm
         if lr is None:
-            turn = 0.2 if backbone.num_users >= LARGE else 0.1
+            turn = 0.05 if backbone.num_users >= 4096 else 0.1
             lr = turn if self.unit_norm else 0.01
         self.lr = _in_range("lr", lr, above=0)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):

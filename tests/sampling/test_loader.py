@@ -93,14 +93,11 @@ def test_small_data_still_gets_twelve_batches_or_so(by, total):
     assert len(loader) == 12
 
 
-@pytest.mark.parametrize(
-    ("size", "users", "pairs"),
-    [(24, 2, 2), (4_095, 341, 341), (4_096, 1024, 341), (8_000, 2000, 666), (40_000, 4096, 1024)],
-)
-def test_batches_grow_with_the_data(size, users, pairs):
-    ids = torch.arange(size)
-    rows = UserItems.from_pairs(ids, torch.zeros_like(ids), size, 1)
-    assert (BatchLoader(rows).batch_size, BatchLoader(rows, by="pair").batch_size) == (users, pairs)
+def test_batches_grow_with_the_data():
+    for size, expected in ((24, 2), (12_000, 1000), (40_000, 2048)):
+        ids = torch.arange(size)
+        rows = UserItems.from_pairs(ids, torch.zeros_like(ids), size, 1)
+        assert BatchLoader(rows).batch_size == BatchLoader(rows, by="pair").batch_size == expected
 
 
 def test_one_pair_is_an_epoch():

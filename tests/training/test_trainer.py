@@ -330,7 +330,7 @@ def test_defaults_follow_the_parts():
     assert isinstance(trainer.sampler, AllItems) and trainer.batch_by == "user"
     assert (trainer.similarity, trainer.rank_by) == ("cosine", "cosine")
     assert trainer.unit_norm and trainer.lr == 0.1
-    assert Trainer(MF(4096, 2), SL()).lr == 0.2
+    assert Trainer(MF(4096, 2), SL()).lr == 0.05
     assert trainer.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
     trainer = Trainer(new_mf(), PSL(activation="tanh"))
