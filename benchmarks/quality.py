@@ -5,9 +5,9 @@ a line of ``benchmarks/quality.csv`` as soon as it ends. Runs that have a line a
 the same command goes on where it was stopped. The table of ``benchmarks/README.md`` is made of the
 lines.
 
-Electronic and Gowalla: the epoch is chosen on validation data. Settings were compared there too, but
-with the test figures beside them: read the means as optimistic. Yelp2018's protocol has no validation
-data: epoch and settings are chosen on the test set.
+Electronic and Gowalla: the epoch is chosen on validation data. Settings were compared there too,
+but with the test figures beside them: read the means as optimistic. Yelp2018's protocol has no
+validation data: epoch and settings are chosen on the test set.
 """
 
 from __future__ import annotations
