@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A file imports from lower layers and from its own part only; two parts of one layer do not
 # import each other.
 LAYERS = [
-    {"atomic", "names", "space", "types"},
+    {"atomic", "checks", "names", "space", "types"},
     {"ops"},
     {"losses", "nn", "data", "sampling", "metrics"},
     {"evaluation", "analysis"},
@@ -34,6 +34,7 @@ HELPERS |= {"flags": "cli", "__main__": "cli", "__init__": "public names"}
 TORCH = {"torch"}
 AT_IMPORT = {
     "atomic": set(),
+    "checks": set(),
     "names": set(),
     "space": set(),
     "types": TORCH,

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_bsl.losses.base import Loss, at_least_1, positive
+from pyg_bsl.checks import check_count, check_positive
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, add_scores, log_mean_exp, reverse_gradient, with_vectors
 from pyg_bsl.space import LogUniform, Space
@@ -80,12 +81,12 @@ class AdvInfoNCE(Loss):
         num_negatives: int = 1000,
     ) -> None:
         super().__init__()
-        self.tau = positive("tau", tau)
-        self.weight = positive("weight", weight)
-        self.every = at_least_1("every", every)
-        self.adversary_lr = positive("adversary_lr", adversary_lr)
-        self.adversary_dim = at_least_1("adversary_dim", adversary_dim)
-        self.num_negatives = at_least_1("num_negatives", num_negatives)
+        self.tau = check_positive("tau", tau)
+        self.weight = check_positive("weight", weight)
+        self.every = check_count("every", every)
+        self.adversary_lr = check_positive("adversary_lr", adversary_lr)
+        self.adversary_dim = check_count("adversary_dim", adversary_dim)
+        self.num_negatives = check_count("num_negatives", num_negatives)
         self.adversary_moves = False
         self.register_parameter("user", None)
         self.register_parameter("item", None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -207,24 +206,3 @@ def _scores(neg: Tensor | Scores, log_weight: Tensor | None, num_rows: int) -> S
             f"(got {list(log_weight.shape)})"
         )
     return DenseScores(neg, log_weight)
-
-
-def positive(name: str, value: float) -> float:
-    """``value`` if it is a positive finite number."""
-    if not isinstance(value, Real) or not 0 < value < float("inf"):
-        raise ValueError(f"'{name}' must be positive and finite (got {value!r})")
-    return float(value)
-
-
-def non_negative(name: str, value: float) -> float:
-    """``value`` if it is a finite number of at least 0."""
-    if not isinstance(value, Real) or not 0 <= value < float("inf"):
-        raise ValueError(f"'{name}' must be at least 0 and finite (got {value!r})")
-    return float(value)
-
-
-def at_least_1(name: str, value: int) -> int:
-    """``value`` if it is a whole number of at least 1."""
-    if not isinstance(value, Real) or not float(value).is_integer() or value < 1:
-        raise ValueError(f"'{name}' must be a whole number of at least 1 (got {value!r})")
-    return int(value)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_bsl.losses.base import Loss, at_least_1, positive
+from pyg_bsl.checks import check_count, check_positive
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.losses.sl import info_nce
 from pyg_bsl.ops import Scores, log_mean_exp, with_vectors
@@ -84,12 +85,12 @@ class BC(Loss):
         popularity_dim: int = 64,
     ) -> None:
         super().__init__()
-        self.tau = positive("tau", tau)
-        self.tau_popularity = positive("tau_popularity", tau_popularity)
-        self.weight = positive("weight", weight)
+        self.tau = check_positive("tau", tau)
+        self.tau_popularity = check_positive("tau_popularity", tau_popularity)
+        self.weight = check_positive("weight", weight)
         if self.weight >= 1:
             raise ValueError(f"'weight' must be below 1 (got {weight!r})")
-        self.popularity_dim = at_least_1("popularity_dim", popularity_dim)
+        self.popularity_dim = check_count("popularity_dim", popularity_dim)
         for name in ("user_level", "item_level"):
             self.register_buffer(name, None)
         for name in ("user_popularity", "item_popularity"):

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_bsl.losses.base import Loss, non_negative
+from pyg_bsl.checks import check_number
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, mean_map
 from pyg_bsl.space import LogUniform, Space
@@ -43,7 +44,7 @@ class BCE(Loss):
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
-        self.weight = non_negative("weight", weight)
+        self.weight = check_number("weight", weight, least=0)
 
     def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""

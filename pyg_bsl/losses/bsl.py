@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pyg_bsl.losses.base import Loss, positive
+from pyg_bsl.checks import check_positive
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, log_mean_exp, segment_log_mean_exp
 from pyg_bsl.space import LogUniform, Space, Uniform
@@ -66,9 +67,9 @@ class BSL(Loss):
         self, tau1: float = 0.1, tau2: float = 0.1, *, weight: float | None = None
     ) -> None:
         super().__init__()
-        self.tau1 = positive("tau1", tau1)
-        self.tau2 = positive("tau2", tau2)
-        self.weight = self.tau2 / self.tau1 if weight is None else positive("weight", weight)
+        self.tau1 = check_positive("tau1", tau1)
+        self.tau2 = check_positive("tau2", tau2)
+        self.weight = self.tau2 / self.tau1 if weight is None else check_positive("weight", weight)
 
     @classmethod
     def as_released(cls, t1: float, t2: float) -> BSL:

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyg_bsl.losses.base import Loss, non_negative
+from pyg_bsl.checks import check_number
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, mean_map
 from pyg_bsl.space import LogUniform, Space, Uniform
@@ -50,7 +51,7 @@ class CCL(Loss):
         if not -1 <= margin <= 1:
             raise ValueError(f"'margin' must be a cosine, from -1 to 1 (got {margin!r})")
         self.margin = margin
-        self.weight = non_negative("weight", weight)
+        self.weight = check_number("weight", weight, least=0)
 
     def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""

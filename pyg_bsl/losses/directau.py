@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_bsl.losses.base import Loss, non_negative
+from pyg_bsl.checks import check_number
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import LazyScores, Scores, log_mean_exp
 from pyg_bsl.space import LogUniform, Space
@@ -57,7 +58,7 @@ class DirectAU(Loss):
 
     def __init__(self, gamma: float = 1.0) -> None:
         super().__init__()
-        self.gamma = non_negative("gamma", gamma)
+        self.gamma = check_number("gamma", gamma, least=0)
 
     @property
     def per_user(self) -> bool:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pyg_bsl.losses.base import Loss, positive
+from pyg_bsl.checks import check_number, check_positive
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, log_mean_exp_map, once_a_query
 from pyg_bsl.space import LogUniform, Space
@@ -74,14 +75,10 @@ class DrRL(Loss):
         margin_lr: float = 0.01,
     ) -> None:
         super().__init__()
-        self.omega = positive("omega", omega)
-        if self.omega <= 1:
-            raise ValueError(f"'omega' must be above 1 (got {omega!r})")
-        self.weight = positive("weight", weight)
-        if self.weight < 1:
-            raise ValueError(f"'weight' must be at least 1 (got {weight!r})")
+        self.omega = check_number("omega", omega, above=1)
+        self.weight = check_number("weight", weight, least=1)
         self.margin = margin
-        self.margin_lr = positive("margin_lr", margin_lr)
+        self.margin_lr = check_positive("margin_lr", margin_lr)
         self.register_parameter("margins", None)
 
     def setup(self, train: UserItems) -> None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_bsl.checks import check_positive_share
 from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, mean_map, once_a_query, reverse_gradient
@@ -65,8 +66,8 @@ class LLPAUC(Loss):
 
     def __init__(self, alpha: float = 0.7, beta: float = 0.01, *, ascent: bool = True) -> None:
         super().__init__()
-        self.alpha = _share("alpha", alpha)
-        self.beta = _share("beta", beta)
+        self.alpha = check_positive_share("alpha", alpha)
+        self.beta = check_positive_share("beta", beta)
         self.ascent = ascent
         self.a, self.b, self.s_pos, self.s_neg, self.gamma = (
             nn.Parameter(torch.tensor(start)) for start in (1.0, 0.0, 0.5, 0.5, 0.0)
@@ -108,9 +109,3 @@ def _cost(s: Tensor, b: Tensor, gamma: Tensor, s_neg: Tensor) -> Tensor:
 
 def _softplus(x: Tensor) -> Tensor:
     return -F.logsigmoid(-SHARPNESS * x) / SHARPNESS  # exact, where F.softplus has a cut
-
-
-def _share(name: str, value: float) -> float:
-    if not 0 < value <= 1:
-        raise ValueError(f"'{name}' must be above 0 and at most 1 (got {value!r})")
-    return float(value)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pyg_bsl.losses.base import Loss, non_negative
+from pyg_bsl.checks import check_number
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, mean_map
 from pyg_bsl.space import LogUniform, Space
@@ -42,7 +43,7 @@ class MSE(Loss):
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
-        self.weight = non_negative("weight", weight)
+        self.weight = check_number("weight", weight, least=0)
 
     def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_bsl.losses.base import Loss, positive
+from pyg_bsl.checks import check_positive
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.names import pick
 from pyg_bsl.ops import Scores, has_power_sums, log_mean_exp, log_mean_exp_map, log_mean_power
@@ -90,7 +91,7 @@ class PSL(Loss):
         temperature: Literal["outside", "inside"] = "outside",
     ) -> None:
         super().__init__()
-        self.tau = positive("tau", tau)
+        self.tau = check_positive("tau", tau)
         pick("activation", activation, dict.fromkeys(("exp", *_LOG_ACTIVATIONS)))
         pick("temperature", temperature, {"outside": None, "inside": None})
         self.activation = activation

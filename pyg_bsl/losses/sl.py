@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyg_bsl.losses.base import Loss, positive
+from pyg_bsl.checks import check_positive
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, log_mean_exp
 from pyg_bsl.space import LogUniform, Space
@@ -52,7 +53,7 @@ class SL(Loss):
 
     def __init__(self, tau: float = 0.1, *, include_positive: bool = False) -> None:
         super().__init__()
-        self.tau = positive("tau", tau)
+        self.tau = check_positive("tau", tau)
         self.include_positive = include_positive
 
     def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyg_bsl.losses.base import Loss, at_least_1, positive
+from pyg_bsl.checks import check_count, check_positive
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, log_mean_exp
 from pyg_bsl.ops.topk import masked_topk
@@ -75,11 +76,11 @@ class SLatK(Loss):
         num_negatives: int = 1000,
     ) -> None:
         super().__init__()
-        self.tau = positive("tau", tau)
-        self.tau_weight = positive("tau_weight", tau_weight)
-        self.k = at_least_1("k", k)
-        self.every = at_least_1("every", every)
-        self.num_negatives = at_least_1("num_negatives", num_negatives)
+        self.tau = check_positive("tau", tau)
+        self.tau_weight = check_positive("tau_weight", tau_weight)
+        self.k = check_count("k", k)
+        self.every = check_count("every", every)
+        self.num_negatives = check_count("num_negatives", num_negatives)
         self.register_buffer("threshold", None)
 
     def setup(self, train: UserItems) -> None:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_bsl.losses.base import Loss, at_least_1, positive
+from pyg_bsl.checks import check_count, check_positive
+from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, detached, log_mean_exp_map, mean_map, once_a_query
 from pyg_bsl.space import LogUniform, Space
@@ -66,9 +67,9 @@ class Talos(Loss):
 
     def __init__(self, tau: float = 0.1, *, k: int = 20, threshold_lr: float = 1e-3) -> None:
         super().__init__()
-        self.tau = positive("tau", tau)
-        self.k = at_least_1("k", k)
-        self.threshold_lr = positive("threshold_lr", threshold_lr)
+        self.tau = check_positive("tau", tau)
+        self.k = check_count("k", k)
+        self.threshold_lr = check_positive("threshold_lr", threshold_lr)
         self.register_parameter("threshold", None)
         self.register_buffer("share", None)
         self.register_buffer("level", None)

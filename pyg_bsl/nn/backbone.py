@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from pyg_bsl.checks import check_count
 from pyg_bsl.names import pick
-from pyg_bsl.nn._checks import check_size
 from pyg_bsl.nn.svd import svd_vectors
 from pyg_bsl.space import Space
 from pyg_bsl.types import Batch, BipartiteGraph, Embeddings
@@ -42,12 +42,9 @@ class Backbone(nn.Module, ABC):
 
     def __init__(self, num_users: int, num_items: int, *, embedding_dim: int) -> None:
         super().__init__()
-        check_size("num_users", num_users)
-        check_size("num_items", num_items)
-        check_size("embedding_dim", embedding_dim)
-        self.num_users = num_users
-        self.num_items = num_items
-        self.embedding_dim = embedding_dim
+        self.num_users = check_count("num_users", num_users)
+        self.num_items = check_count("num_items", num_items)
+        self.embedding_dim = check_count("embedding_dim", embedding_dim)
 
     @abstractmethod
     def forward(self, graph: BipartiteGraph) -> Embeddings:
@@ -128,8 +125,8 @@ class EmbeddingBackbone(Backbone):
             raise ValueError(f"'init_std' must be positive (got {init_std})")
         self.init = init
         self.init_std = init_std
-        self.user_embedding = nn.Parameter(torch.empty(num_users, embedding_dim))
-        self.item_embedding = nn.Parameter(torch.empty(num_items, embedding_dim))
+        self.user_embedding = nn.Parameter(torch.empty(self.num_users, self.embedding_dim))
+        self.item_embedding = nn.Parameter(torch.empty(self.num_items, self.embedding_dim))
         self.reset_embeddings()
 
     def tables(self) -> tuple[nn.Parameter, ...]:

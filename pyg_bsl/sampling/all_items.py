@@ -6,6 +6,7 @@ import math
 
 from torch import Generator
 
+from pyg_bsl.checks import check_number
 from pyg_bsl.sampling.base import Sampler, seen_of
 from pyg_bsl.types import Batch, Negatives, UserItems
 
@@ -25,8 +26,7 @@ class AllItems(Sampler):
     """
 
     def __init__(self, *, avoid_seen: bool = True, power: float = 0.0) -> None:
-        if not math.isfinite(power):
-            raise ValueError(f"'power' must be finite (got {power!r})")
+        check_number("power", power)
         self.avoid_seen = avoid_seen
         self.power = power
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from numbers import Real
 from typing import ClassVar, Literal
 
 import torch
@@ -43,13 +42,6 @@ class Sampler(ABC):
         names = inspect.signature(type(self)).parameters
         args = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"{type(self).__name__}({args})"
-
-
-def check_count(name: str, value: float) -> int:
-    """``value`` if it is a whole number of at least 1."""
-    if not isinstance(value, Real) or not float(value).is_integer() or value < 1:
-        raise ValueError(f"'{name}' must be a whole number of at least 1 (got {value!r})")
-    return int(value)
 
 
 def seen_of(batch: Batch) -> Ragged:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from pyg_bsl.sampling.base import Sampler, check_count, seen_mask, seen_of
+from pyg_bsl.checks import check_count, check_number
+from pyg_bsl.sampling.base import Sampler, seen_mask, seen_of
 from pyg_bsl.types import Batch, Negatives, UserItems
 
 
@@ -42,8 +43,7 @@ class ByPopularity(Sampler):
         correct_popularity: bool = False,
     ) -> None:
         self.num_negatives = check_count("num_negatives", num_negatives)
-        if not 0 <= power < float("inf"):
-            raise ValueError(f"'power' must be at least 0 and finite (got {power!r})")
+        check_number("power", power, least=0)
         self.power = power
         self.avoid_seen = avoid_seen
         self.correct_popularity = correct_popularity

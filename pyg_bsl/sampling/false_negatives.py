@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from pyg_bsl.checks import check_positive_share, check_share
 from pyg_bsl.sampling.uniform import Uniform
 from pyg_bsl.types import Batch, Negatives, UserItems
 
@@ -38,12 +39,8 @@ class FalseNegatives(Uniform):
         seed: int = 0,
     ) -> None:
         super().__init__(num_negatives)
-        if not 0 <= probability <= 1:
-            raise ValueError(f"'probability' must be in [0, 1] (got {probability!r})")
-        if not 0 < share <= 1:
-            raise ValueError(f"'share' must be above 0 and at most 1 (got {share!r})")
-        self.probability = probability
-        self.share = share
+        self.probability = check_share("probability", probability)
+        self.share = check_positive_share("share", share)
         self.seed = seed
         self._shuffled: tuple[UserItems, Tensor] | None = None
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Generator
 
-from pyg_bsl.sampling.base import check_count
+from pyg_bsl.checks import check_count
 from pyg_bsl.sampling.shared import Shared
 from pyg_bsl.types import Batch, Negatives, UserItems
 

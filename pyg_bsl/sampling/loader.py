@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Generator
 
-from pyg_bsl.sampling.base import check_count
+from pyg_bsl.checks import check_count
 from pyg_bsl.types import Batch, Ragged, UserItems
 
 

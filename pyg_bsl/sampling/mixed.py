@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from pyg_bsl.sampling.base import Sampler, check_count, seen_mask, seen_of
+from pyg_bsl.checks import check_count
+from pyg_bsl.sampling.base import Sampler, seen_mask, seen_of
 from pyg_bsl.types import Batch, Negatives, UserItems
 
 

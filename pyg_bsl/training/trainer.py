@@ -9,20 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from numbers import Real
 from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from pyg_bsl.checks import check_count, check_number
 from pyg_bsl.evaluation import PROTOCOLS, Protocol, Similarity, evaluate
 from pyg_bsl.losses import Loss
 from pyg_bsl.metrics import parse_metric
 from pyg_bsl.names import pick
 from pyg_bsl.nn import Backbone
 from pyg_bsl.sampling import AllItems, BatchLoader, InBatch, Sampler, Shared
-from pyg_bsl.sampling.base import check_count
 from pyg_bsl.training.callbacks import Callback, end_all, fail_all
 from pyg_bsl.training.result import EpochRecord, FitResult
 from pyg_bsl.training.scoring import context, hardest, score
@@ -142,9 +141,11 @@ class Trainer:
         pick("batch_by", self.batch_by, {"user": None, "pair": None})
         pick("schedule", schedule, SCHEDULES)
         self.schedule = schedule
-        self.weight_decay = _in_range("weight_decay", weight_decay, least=0)
-        self.l2 = _in_range("l2", l2, least=0)
-        self.grad_clip = None if grad_clip is None else _in_range("grad_clip", grad_clip, above=0)
+        self.weight_decay = check_number("weight_decay", weight_decay, least=0)
+        self.l2 = check_number("l2", l2, least=0)
+        self.grad_clip = (
+            None if grad_clip is None else check_number("grad_clip", grad_clip, above=0)
+        )
         self.similarity: Similarity = similarity or loss.similarity
         self.rank_by: Similarity = rank_by or type(backbone).similarity or self.similarity
         for scores in (self.similarity, self.rank_by):
@@ -155,7 +156,7 @@ class Trainer:
         if lr is None:
             turn = 0.05 if backbone.num_users >= 4096 else 0.1
             lr = turn if self.unit_norm else 0.01
-        self.lr = _in_range("lr", lr, above=0)
+        self.lr = check_number("lr", lr, above=0)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"'betas' must be two numbers of at least 0 and below 1 (got {betas})")
         self.betas = (float(betas[0]), float(betas[1]))
@@ -567,13 +568,4 @@ def _part(name: str, value: T, kind: type[T]) -> T:
         raise TypeError(
             f"'{name}' must be a {kind.__name__} object, made with its arguments (got {value!r})"
         )
-    return value
-
-
-def _in_range(
-    name: str, value: float, *, least: float = -math.inf, above: float = -math.inf
-) -> float:
-    if not isinstance(value, Real) or not (value >= least and above < value < math.inf):
-        rule = f"at least {least:g}" if least > -math.inf else f"above {above:g}"
-        raise ValueError(f"'{name}' must be {rule} and finite (got {value!r})")
     return value

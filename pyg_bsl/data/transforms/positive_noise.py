@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
+from pyg_bsl.checks import check_positive
 from pyg_bsl.data.errors import DataError
 from pyg_bsl.data.hetero import PAIR_KEYS, RATED_BY, RATES
 from pyg_bsl.types import UserItems
@@ -42,8 +43,7 @@ class PositiveNoise(BaseTransform):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < float("inf"):
-            raise ValueError(f"'ratio' must be positive and finite (got {self.ratio!r})")
+        check_positive("ratio", self.ratio)
 
     def forward(self, data: HeteroData) -> HeteroData:
         """A copy of ``data`` with more pairs in ``edge_index``."""
