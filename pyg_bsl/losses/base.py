@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import DenseScores, LazyScores, Scores
+from pyg_bsl.ops.scores import at_least_float32
 from pyg_bsl.space import Space
 from pyg_bsl.types import Embeddings, UserItems
 
@@ -149,7 +150,7 @@ class Loss(nn.Module, ABC):
         context = Context(users, items, negatives, user_vectors, item_vectors)
         context.check(pos.size(0))
         self._check_complete(context)
-        loss = self.rows(pos if pos.dtype == torch.float64 else pos.float(), scores, context)
+        loss = self.rows(at_least_float32(pos), scores, context)
         if reduction == "none":
             return loss
         return loss.mean() if reduction == "mean" else loss.sum()

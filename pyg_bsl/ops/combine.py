@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.scores import DenseScores, Scores
+from pyg_bsl.ops.scores import DenseScores, Scores, at_least_float32
 
 
 def once_a_query(
@@ -65,9 +65,9 @@ def add_scores(scores: Scores, tau: float, query: Tensor, key: Tensor) -> Scores
     Lazy scores stay lazy: a sum of inner products is one of concatenated vectors.
     """
     if isinstance(scores, DenseScores):
-        values = _at_least_float32(scores.values) / tau + _products(query, key)
+        values = at_least_float32(scores.values) / tau + _products(query, key)
         return DenseScores(values, scores.log_weight)
-    scaled = _at_least_float32(scores.query) / tau
+    scaled = at_least_float32(scores.query) / tau
     both = torch.cat([scaled, of_queries(scores, query)], 1)
     return replace(scores, query=both, key=torch.cat([scores.key, key], 1), bounded=False)
 
@@ -88,7 +88,3 @@ def _products(query: Tensor, key: Tensor) -> Tensor:
     if key.dim() == 2:
         return query @ key.t()
     return (key @ query[:, :, None]).squeeze(2)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pyg_bsl.ops.fused import fused_log_mean_exp
 from pyg_bsl.ops.power_sums import fused_log_mean_power
-from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores
+from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores, at_least_float32
 from pyg_bsl.ops.stream import stream
 
 Kernel = Callable[..., Tensor]
@@ -59,7 +59,7 @@ def log_mean_exp(scores: Scores, tau: float) -> Tensor:
     if isinstance(scores, LazyScores):
         return fused_log_mean_exp(scores, tau)
     scores = scores.with_largest_weight_1()
-    return _log_mean_exp_dense(_at_least_float32(scores.values) / tau, scores)
+    return _log_mean_exp_dense(at_least_float32(scores.values) / tau, scores)
 
 
 def log_mean_power(scores: Scores, pos: Tensor, power: float) -> Tensor:
@@ -105,9 +105,9 @@ def _reduce(scores: Scores, kernel: Kernel, args: tuple[Tensor, ...], log: bool)
 def _reduce_dense(
     scores: DenseScores, kernel: Kernel, args: tuple[Tensor, ...], log: bool
 ) -> Tensor:
-    values = _at_least_float32(scores.values)  # [B, N]
+    values = at_least_float32(scores.values)  # [B, N]
     drop = values == -torch.inf
-    x = kernel(values.masked_fill(drop, 0), *(_at_least_float32(a)[:, None] for a in args))
+    x = kernel(values.masked_fill(drop, 0), *(at_least_float32(a)[:, None] for a in args))
     if log:
         return _log_mean_exp_dense(x.masked_fill(drop, -torch.inf), scores)
     weight = (~drop).to(x.dtype)
@@ -127,7 +127,3 @@ def _log_mean_exp_dense(logits: Tensor, scores: DenseScores) -> Tensor:
     top = logits.detach().amax(1).masked_fill(empty, 0)
     log_sum = (logits - top[:, None]).masked_fill(empty[:, None], 0).logsumexp(1)
     return (log_sum + top - mass.masked_fill(empty, 1).log()).masked_fill(empty, 0)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -102,9 +102,8 @@ class LazyScores:
 
     def in_float32(self) -> LazyScores:
         """Half-precision queries and keys in float32, all others as they are."""
-        if self.query.dtype not in (torch.float16, torch.bfloat16):
-            return self
-        return replace(self, query=self.query.float(), key=self.key.float())
+        query, key = at_least_float32(self.query), at_least_float32(self.key)
+        return self if query is self.query else replace(self, query=query, key=key)
 
     def with_largest_weight_1(self) -> LazyScores:
         """The same scores with weights that a mean cannot tell from these, and exp can take."""
@@ -162,6 +161,11 @@ def _largest_0(log_weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     log_weight = log_weight.to(dtype)
     top = log_weight.detach().amax(-1, keepdim=True)
     return log_weight - top.masked_fill(top == -torch.inf, 0)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Float64 as it is, all else in float32."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _float(x: Tensor) -> torch.dtype:
