@@ -28,7 +28,7 @@ e^60 leaves a factor of e^27 for the numbers of items and rows."""
 
 def fused_log_mean_exp(scores: LazyScores, tau: float) -> Tensor:
     r"""Log-mean-exp over the keys of :math:`s_{bj} / \tau`, ``[B]``."""
-    scores = scores.in_float32().with_largest_weight_1().up_to(1 / tau)
+    scores = scores.in_float32().with_largest_weight_1()
     return _LogMeanExp.apply(scores, tau, scores.query, scores.key)
 
 

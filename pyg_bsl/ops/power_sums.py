@@ -32,7 +32,7 @@ from pyg_bsl.ops.walk import fits_whole_rows, same_weight, walk_keys, walk_rows
 
 def fused_log_mean_power(scores: LazyScores, pos: Tensor, power: int) -> Tensor:
     r"""Log-mean over the keys of :math:`(1 + (s_{bj} - s_b) / 2)^m`, ``[B]``."""
-    scores = scores.in_float32().with_largest_weight_1().up_to(power)
+    scores = scores.in_float32().with_largest_weight_1()
     y = (1 - pos.to(scores.query.dtype)) / 2
     return _LogMeanPower.apply(scores, power, scores.query, scores.key, y)
 

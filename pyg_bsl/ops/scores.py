@@ -9,9 +9,6 @@ from torch import Tensor
 
 from pyg_bsl.types import Ragged
 
-MOST_ROUNDING = 0.02
-"""What products in bfloat16 may take from or add to a term of a sum of exponentials."""
-
 
 @dataclass(frozen=True)
 class DenseScores:
@@ -58,9 +55,10 @@ class LazyScores:
             in a row, or ``[Q, N]`` boolean.
         log_weight: Log of each key's weight, ``[N]``, a constant; :obj:`None` for equal weights.
         bounded: Whether all scores are known to lie in [-1, 1], as cosines do.
-        gemm: Type of the numbers that matrix products take, such as ``torch.bfloat16``;
-            :obj:`None` for that of the queries. All else, sums included, is done in the queries'
-            type, and :meth:`dense` scores too.
+        gemm: Type of the numbers that the matrix products of the gradients take, two of three,
+            such as ``torch.bfloat16``; :obj:`None` for that of the queries. It costs the gradients
+            half a per cent. Scores, sums and so the values of losses are of the queries' type all
+            the same: what rounding a score to 8 bits costs an exponential has no such bound.
 
     Raises:
         ValueError: If there is no key, or ``log_weight`` asks for a gradient.
@@ -87,18 +85,6 @@ class LazyScores:
     def num_rows(self) -> int:
         """Number of rows, ``B``."""
         return self.query.size(0) if self.rows is None else self.rows.row.numel()
-
-    def up_to(self, slope: float) -> LazyScores:
-        r"""Scores as exact as an exponential of this slope needs: bfloat16 products if they do.
-
-        Rounding to bfloat16 moves a score in [-1, 1] by up to :math:`2^{-9}`, and so the term
-        :math:`e^{\text{slope} \cdot s}` by :math:`2^{-9} \, \text{slope}` of itself. Where that
-        is more than 2 %, or scores may be any size, products are those of the queries' type.
-        Most of it averages out: gradients are off by half a per cent, and losses by less than
-        0.1 % unless their sums rest on one key each.
-        """
-        steep = not self.bounded or slope * 2.0**-9 > MOST_ROUNDING
-        return replace(self, gemm=None) if self.gemm is not None and steep else self
 
     def in_float32(self) -> LazyScores:
         """Half-precision queries and keys in float32, all others as they are."""

@@ -35,8 +35,8 @@ class TileScores:
     """Scores of a block of queries against a block of keys, in one reused buffer.
 
     Dropped scores are set to a fill value. One spare column takes the drops that belong to other
-    blocks of keys, so that no size depends on the data. Matrix products take
-    :attr:`LazyScores.gemm <pyg_bsl.ops.LazyScores.gemm>` numbers; tiles and sums over several
+    blocks of keys, so that no size depends on the data. The products of the gradients take
+    :attr:`LazyScores.gemm <pyg_bsl.ops.LazyScores.gemm>` numbers; scores and sums over several
     tiles are of the queries' type.
 
     A block of keys is laid out for the product once and serves until another one is asked for:
@@ -53,13 +53,12 @@ class TileScores:
         self.width = min(most_keys, scores.key.size(0))
         height = min(most_queries, scores.query.size(0))
         self._buffer = scores.query.new_empty(height, self.width + 1)
-        self._gemm = scores.query.dtype if scores.gemm is None else scores.gemm
-        self._query = scores.query.to(self._gemm)
-        self._low: Tensor | None = None
-        if self._gemm != scores.query.dtype:
-            self._low = scores.query.new_empty(height * self.width, dtype=self._gemm)
-        self._columns = scores.key.new_empty(scores.key.size(1) * self.width, dtype=self._gemm)
+        self._columns = scores.key.new_empty(scores.key.size(1) * self.width)
         self._laid_out = (0, 0)
+        self._low = scores.gemm is not None and scores.gemm != scores.query.dtype
+        self._low_key = (0, 0), scores.key[:0]
+        if self._low:
+            self._low_slope = scores.query.new_empty(height * self.width, dtype=scores.gemm)
 
     def fill(self, tile: Tensor, q0: int, q1: int, c0: int, c1: int, value: float) -> None:
         """Write ``value`` where the scores of queries ``q0:q1`` and keys ``c0:c1`` are dropped.
@@ -85,10 +84,7 @@ class TileScores:
     def __call__(self, q0: int, q1: int, c0: int, c1: int, fill: float = -torch.inf) -> Tensor:
         """Scores of queries ``q0:q1`` against keys ``c0:c1``; overwritten by the next call."""
         tile = self._buffer[: q1 - q0, : c1 - c0]
-        product = tile if self._low is None else self._low_like(tile)
-        torch.mm(self._query[q0:q1], self._key(c0, c1), out=product)
-        if product is not tile:
-            tile.copy_(product)
+        torch.mm(self.scores.query[q0:q1], self._key(c0, c1), out=tile)
         self.fill(tile, q0, q1, c0, c1, fill)
         return tile
 
@@ -111,13 +107,16 @@ class TileScores:
             grad_query: ``[q, D]``.
             grad_key: ``[c1 - c0, D]``.
         """
-        if self._low is None:
-            grad_query.addmm_(slope, self.scores.key[c0:c1])
+        key = self.scores.key[c0:c1]
+        if not self._low:
+            grad_query.addmm_(slope, key)
             grad_key.addmm_(slope.t(), query)
-        else:
-            low = self._low_like(slope).copy_(slope)
-            grad_query += low @ self._key(c0, c1).t()
-            grad_key += low.t() @ query.to(self._gemm)
+            return
+        low = self._low_slope[: slope.numel()].view(slope.shape).copy_(slope)
+        if self._low_key[0] != (c0, c1):
+            self._low_key = (c0, c1), key.to(low.dtype)
+        grad_query += low @ self._low_key[1]
+        grad_key += low.t() @ query.to(low.dtype)
 
     def _key(self, c0: int, c1: int) -> Tensor:
         """Keys ``c0:c1`` as columns, ``[D, c1 - c0]``: a product with them is the faster for it."""
@@ -127,7 +126,3 @@ class TileScores:
             columns.copy_(self.scores.key[c0:c1].t())
             self._laid_out = (c0, c1)
         return columns
-
-    def _low_like(self, tile: Tensor) -> Tensor:
-        assert self._low is not None
-        return self._low[: tile.numel()].view(tile.shape)

@@ -34,7 +34,7 @@ def score(
         batch: The positive pairs.
         negatives: The negatives a sampler chose for them.
         similarity: ``"cosine"`` or ``"dot"`` (inner product).
-        gemm: Type of the numbers in matrix products of lazy scores (see
+        gemm: Type of the numbers in the matrix products of the gradients of lazy scores (see
             :class:`~pyg_bsl.ops.LazyScores`).
     """
     # Rows are taken by index_select: on several threads the gradient of user[queries] is not the

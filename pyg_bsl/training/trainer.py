@@ -82,11 +82,13 @@ class Trainer:
             trained on.
         pool_positives: Whether the loss is told the users of the rows, so that BSL pools a user's
             positives in the batch.
-        precision: ``"bfloat16"``: matrix products take bfloat16 numbers, in the backbone (under
-            autocast) and in the scores and their gradients; sums, exponentials and weights stay
-            float32. Where the loss is so steep that rounding would move its terms by more than
-            2 % (SL below a temperature of 0.1), its scores stay float32 too. ``"auto"``:
-            bfloat16 where the device has units for it (GPU tensor cores, AMX), else float32.
+        precision: ``"bfloat16"``: matrix products take bfloat16 numbers, in the backbone and in
+            the scores of negatives drawn for each row (under autocast), and in the gradients by
+            way of the scores of shared negatives and of the whole catalogue. These scores
+            themselves, and all sums, exponentials and weights, stay float32: over the same
+            vectors a loss has the value it has in float32, and its gradient is off by half a per
+            cent. ``"auto"``: bfloat16 where the device has units for it (GPU tensor cores, AMX),
+            else float32.
         k: List lengths to report metrics at.
         metric: Validation metric by which epochs are compared.
         protocol: Evaluation protocol, by name or itself.

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import itertools
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_bsl import losses
@@ -193,6 +195,42 @@ def test_lazy_equals_dense_in_float32(name: str, args: dict[str, Any], rows) -> 
     tol = 1e-5 * max(1, 0.02 / coldest)
     context = needed(loss, pos, scores)
     assert_same(lambda s: loss(pos, s, reduction="none", **context), scores, [pos], tol)
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("lead", [0.0, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("rows", ["one", "ragged"])
+def test_bfloat16_products_cost_the_loss_nothing_and_its_gradients_a_per_cent(
+    name: str, args: dict[str, Any], lead: float, rows
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    num_queries, num_keys, dim = 40, 120, 32
+    query, key = (
+        F.normalize(torch.randn(n, dim, generator=generator), dim=1)
+        for n in (num_queries, num_keys)
+    )
+    # One key of each query above all others, so that nothing averages out.
+    key[:num_queries] = math.sqrt(1 - lead**2) * key[:num_queries] + lead * query
+    key = F.normalize(key, dim=1)
+    ends = ragged([[0] * (q % 3) for q in range(num_queries)]) if rows == "ragged" else None
+    loss = make(name, **args)
+    pos = torch.rand(num_queries if ends is None else ends.row.numel(), generator=generator)
+    kinds = (torch.float64, None), (torch.float32, None), (torch.float32, torch.bfloat16)
+    results = []
+    for dtype, gemm in kinds:
+        leaves = [x.to(dtype).requires_grad_() for x in (query, key)]
+        scores = LazyScores(*leaves, ends, bounded=loss.similarity == "cosine", gemm=gemm)
+        out = call(loss.to(dtype), pos.to(dtype), scores)
+        grads = torch.autograd.grad(out + 0 * leaves[0].sum(), leaves, materialize_grads=True)
+        results.append((out.detach(), *grads))
+    exact, full, low = results
+    assert torch.equal(low[0], full[0])
+    torch.testing.assert_close(low[0].double(), exact[0], rtol=1e-3, atol=0)
+    for got, wanted in zip(low[1:], exact[1:], strict=True):
+        assert got.dtype == torch.float32
+        assert (got - wanted).norm() <= 0.02 * wanted.norm()
+    if exact[2].any():
+        assert not torch.equal(low[2], full[2])
 
 
 @EVERY_CASE

@@ -271,55 +271,6 @@ def test_threads_agree_with_one_thread_and_with_themselves(rows) -> None:
         assert torch.equal(three, again)
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("lead", [None, 0.9, 0.6])
-def test_bfloat16_products_are_within_their_bounds_wherever_they_are_taken(weighted, lead) -> None:
-    num_queries, num_keys, dim = 100, 300, 64
-    generator = torch.Generator().manual_seed(0)
-    query, key = (
-        F.normalize(torch.randn(n, dim, generator=generator), dim=1)
-        for n in (num_queries, num_keys)
-    )
-    if lead is not None:  # one key of each query far above all others: nothing averages out
-        key[:num_queries] *= math.sqrt(1 - lead**2)
-        key[:num_queries] += lead * query
-        key = F.normalize(key, dim=1)
-    log_weight = torch.randn(num_keys, generator=generator) if weighted else None
-    query, key = query.requires_grad_(), key.requires_grad_()
-    wide = [x.detach().double().requires_grad_() for x in (query, key)]
-    low = LazyScores(query, key, None, None, log_weight, True, gemm=torch.bfloat16)
-    full, exact = replace(low, gemm=None), LazyScores(*wide, None, None, log_weight, True)
-    pos = per_row(low, 0, low=0.0).detach()
-    losses = [
-        *((1 / tau, lambda s, tau=tau: log_mean_exp(s, tau) - pos / tau) for tau in (1, 0.1, 0.09)),
-        *((m, lambda s, m=m: log_mean_power(s, pos.to(s.query.dtype), m)) for m in (2, 10, 11)),
-    ]
-    for slope, loss in losses:
-        got, wanted = loss(low), loss(exact)
-        if slope > 10:  # as steep as this, products are of float32 numbers after all
-            assert torch.equal(got, loss(full))
-            continue
-        assert not torch.equal(got, loss(full))
-        assert (got - wanted).abs().max() <= slope * 2.0**-8
-        if lead != 0.9:  # where sums are not one term each
-            assert (got.mean() - wanted.mean()).abs() <= 1e-3 * wanted.mean().abs()
-        pairs = zip(
-            torch.autograd.grad(got.mean(), (query, key), retain_graph=True),
-            torch.autograd.grad(wanted.mean(), wide, retain_graph=True),
-            strict=True,
-        )
-        for a, b in pairs:
-            assert a.dtype == torch.float32
-            assert (a - b).norm() <= 0.02 * b.norm()
-
-
-def test_products_of_scores_of_any_size_are_float32_in_an_exponential() -> None:
-    scores = replace(lazy_scores(0, dtype=torch.float32, num_keys=50), bounded=False)
-    low = replace(scores, gemm=torch.bfloat16)
-    assert torch.equal(log_mean_exp(low, 1.0), log_mean_exp(scores, 1.0))
-
-
 def test_other_devices_read_nothing_back() -> None:
     leaves = [torch.zeros(n, 4, device="meta", requires_grad=True) for n in (3, 5)]
     rows, drop = ragged([[0, 0], [], [0]], "meta"), ragged([[1], [], [0, 4]], "meta")
