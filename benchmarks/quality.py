@@ -13,18 +13,11 @@ validation data: epoch and settings are chosen on the test set.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import shlex
-import statistics
-import subprocess
-import sys
 from collections.abc import Iterable
-from datetime import date
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from benchmarks.__main__ import README, replace_section
+from benchmarks.ledger import Line, by_recipe, facts, mean, read, run_missing, train
 from benchmarks.measure import Table
 
 LINES = Path(__file__).with_name("quality.csv")
@@ -35,8 +28,8 @@ LARGER = "--backbone.init svd --batch-size 2048"
 GOWALLA = f"--dataset gowalla-psl {LARGER} --lr 0.05 --epochs 12"
 YELP = f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.1"
 RECIPES = {
-    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.2 --epochs 24",
-    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.1 --epochs 25",
+    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.25 --epochs 21",
+    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.125 --epochs 22",
     "Electronic MF BSL": f"{ELECTRONIC} {BSL_ELECTRONIC}",
     "Electronic LightGCN-2 BSL": f"{ELECTRONIC} --backbone LightGCN --backbone.num_layers 2 "
     f"--backbone.init svd {BSL_ELECTRONIC} --batch-size 2691 --lr 0.04",
@@ -47,63 +40,19 @@ RECIPES = {
     "Yelp2018 LightGCN-3 BSL": f"{YELP} --loss.tau1 0.15 --loss.tau2 0.15 --backbone LightGCN "
     "--sampler AllItems --sampler.power 1 --rank-by dot --lr 0.02 --epochs 12",
 }
-FIELDS = (
-    "recipe", "seed", "command", "recall@20", "ndcg@20", "valid_ndcg@20", "best_epoch",
-    "train_seconds", "total_seconds", "threads", "processor", "torch", "date",
-)  # fmt: skip
 
 
-def run(recipe: str, seed: int, threads: int) -> dict[str, object]:
-    """Train by the command line and read what came of it."""
-    flags = f"{RECIPES[recipe]} --threads {threads} --seed {seed}"
-    with TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pyg_bsl", "train", *shlex.split(flags)]
-        subprocess.run([*command, "--no-tracking", "--output", folder], check=True)
-        result = json.loads(Path(folder, "result.json").read_text())
-    test, valid = result["metrics"]["test"], result["metrics"].get("valid", {})
-    return {
-        "recipe": recipe,
-        "seed": seed,
-        "command": f"pyg-bsl train {flags}",
-        "recall@20": test["recall@20"],
-        "ndcg@20": test["ndcg@20"],
-        "valid_ndcg@20": valid.get("ndcg@20", ""),
-        "best_epoch": result["best_epoch"],
-        "train_seconds": round(result["seconds"]["train"], 2),
-        "total_seconds": round(result["seconds"]["total"], 2),
-        "threads": threads,
-        "processor": result["machine"]["processor"],
-        "torch": result["versions"]["torch"],
-        "date": date.today().isoformat(),
-    }
-
-
-def read() -> list[dict[str, str]]:
-    """All lines so far."""
-    if not LINES.exists():
-        return []
-    with LINES.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def table(lines: Iterable[dict[str, str]]) -> str:
+def table(lines: Iterable[Line]) -> str:
     """Means over seeds, recipe by recipe, with the commands below."""
     rows, commands = [], []
     lines = list(lines)
-    for recipe in dict.fromkeys(line["recipe"] for line in lines):
-        runs = [line for line in lines if line["recipe"] == recipe]
-
-        def mean(field: str, digits: int, runs: list[dict[str, str]] = runs) -> str:
-            values = [float(line[field]) for line in runs]
-            text = f"{statistics.mean(values):.{digits}f}"
-            return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
-
-        figures = mean("recall@20", 4), mean("ndcg@20", 4), mean("train_seconds", 1)
-        rows.append([recipe, str(len(runs)), *figures, mean("total_seconds", 1)])
+    for recipe, runs in by_recipe(lines).items():
+        figures = mean(runs, "recall@20", 4), mean(runs, "ndcg@20", 4)
+        seconds = mean(runs, "train_seconds", 1), mean(runs, "total_seconds", 1)
+        rows.append([recipe, str(len(runs)), *figures, *seconds])
         commands.append(f"# {recipe}\n{runs[0]['command'].rpartition(' --seed')[0]} --seed SEED")
-    facts = sorted({f"{x['processor']}, {x['threads']} threads, torch {x['torch']}" for x in lines})
     head = ("recipe", "seeds", "Recall@20", "NDCG@20", "s of training", "s in all")
-    body = Table(head, rows, f"*{'; '.join(facts)}.*").markdown()
+    body = Table(head, rows, facts(lines)).markdown()
     return body + "\n\n```bash\n" + "\n".join(commands) + "\n```"
 
 
@@ -114,18 +63,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
-    for seed in range(args.seeds):
-        for recipe in args.only:
-            done = {(line["recipe"], line["seed"]) for line in read()}
-            if (recipe, str(seed)) in done:
-                continue
-            line = run(recipe, seed, args.threads)
-            with LINES.open("a", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(line)
-    README.write_text(replace_section(README.read_text(), "quality", table(read())))
+
+    def run(recipe: str, seed: int) -> Line:
+        command = f"pyg-bsl train {RECIPES[recipe]} --threads {args.threads}"
+        return train(recipe, command, seed, args.threads)
+
+    run_missing(LINES, args.only, args.seeds, run)
+    README.write_text(replace_section(README.read_text(), "quality", table(read(LINES))))
     return 0
 
 
