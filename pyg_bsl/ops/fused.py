@@ -104,7 +104,7 @@ def _sums_and_gradients(logits: LazyScores, shift: bool) -> tuple[Tensor, Tensor
         if shift:
             top = _top(tile)
             tile -= top[:, None]
-        total = tile.exp_().sum(1)
+        total = tiles.exponentials(tile)
         total.masked_fill_(total == 0, 1)
         factor = (weight[part] / total)[:, None]
         tiles.add_gradients(tile, factor * query[part], 0, tile.size(1), grad_query[part], grad_key)
@@ -122,15 +122,15 @@ def _sums(logits: LazyScores, shift: bool) -> Tensor:
     def start() -> Tensor:
         return query.new_full(query.shape[:1], -torch.inf if shift else 0)
 
-    def visit(part: slice, keys: slice, tile: Tensor, _: TileScores, sums: Tensor) -> None:
+    def visit(part: slice, keys: slice, tile: Tensor, tiles: TileScores, sums: Tensor) -> None:
         if log_weight is not None:
             tile += log_weight[keys]
         if shift:
             top = _top(tile)
             tile -= top[:, None]
-            sums[part] = torch.logaddexp(sums[part], tile.exp_().sum(1).log() + top)
+            sums[part] = torch.logaddexp(sums[part], tiles.exponentials(tile).log() + top)
         else:
-            sums[part] += tile.exp_().sum(1)
+            sums[part] += tiles.exponentials(tile)
 
     sums = torch.stack(walk_keys(logits, start, visit))
     return sums.logsumexp(0) if shift else sums.sum(0).log()
@@ -152,7 +152,7 @@ def _gradients(
             tile += log_weight[keys]
         if shift:
             tile -= log_sum[part, None]
-        tile.exp_()
+        tiles.exponentials(tile)
         tiles.add_gradients(
             tile, scaled[part], keys.start, keys.stop, grad_query[part], grad_key[keys]
         )

@@ -18,6 +18,24 @@ typedef $type T;
 #define LANES $lanes  // numbers of a vector: each has sums of its own
 #define CHUNK 1024    // keys whose sums are taken in T; the sums of chunks are taken in double
 
+// x = max(x + 1/2, 0) / top, where top becomes the largest of what it was and the row's numerators.
+void shares(int64_t num_rows, int64_t num_keys, int64_t stride, T *x, T *top)
+{
+    for (int64_t r = 0; r < num_rows; r++, x += stride) {
+        T high = top[r];
+        #pragma omp simd reduction(max : high)
+        for (int64_t j = 0; j < num_keys; j++) {
+            const T share = x[j] + (T)0.5 > 0 ? x[j] + (T)0.5 : 0;
+            x[j] = share;
+            high = share > high ? share : high;
+        }
+        const T scale = 1 / high;
+        #pragma omp simd
+        for (int64_t j = 0; j < num_keys; j++) x[j] *= scale;
+        top[r] = high;
+    }
+}
+
 // sums[r][k] = sum over j of weight[j] x[r][j]^(k + 1); equal weights where `weight` is NULL.
 void power_sums(int64_t num_rows, int64_t num_keys, int64_t stride, const T *x, const T *weight,
                 T *sums)
@@ -70,7 +88,7 @@ void polynomial(int64_t num_rows, int64_t num_keys, int64_t stride, const T *x, 
 
 
 class NativePowers(NamedTuple):
-    """The two passes of :mod:`pyg_bsl.ops.power_sums` in compiled code.
+    """The passes of :mod:`pyg_bsl.ops.power_sums` in compiled code.
 
     Args:
         library: What was compiled, for one power ``m``.
@@ -79,6 +97,12 @@ class NativePowers(NamedTuple):
 
     library: Any
     m: int
+
+    def shares(self, x: Tensor, least: Tensor) -> Tensor:
+        """From half the scores to x over its largest in place; that, ``[R, 1]``, from ``least``."""
+        top = least.clone()
+        call(self.library.shares, *x.shape, x.stride(0), x, top)
+        return top
 
     def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
         """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""

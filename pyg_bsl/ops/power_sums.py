@@ -87,14 +87,13 @@ def _rows_and_gradients(
     m, query, weight = passes.m, halves.query, _weight(halves)
     bounds = range(y.numel() + 1) if halves.rows is None else halves.rows.bounds
     out, slope, slopes = torch.empty_like(y), torch.empty_like(y), y.new_empty(y.numel(), m)
-    top = query.new_empty(query.size(0), 1)
+    top = _least(query)
     grad_query = torch.zeros_like(query)
 
     def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
         b = slice(bounds[part.start], bounds[part.stop])
         local = row[b] - part.start
-        top[part] = _shares(tile).amax(1, keepdim=True).clamp_min_(torch.finfo(tile.dtype).tiny)
-        tile /= top[part]
+        top[part] = passes.shares(tile, top[part])
         scratch = tiles.like(tile)
         sums = torch.cat([count[part, None], passes.sums(tile, weight, scratch)], dim=1)
         out[b], slope[b], slopes[b] = _expand(sums, top[part], local, y[b])
@@ -113,17 +112,15 @@ def _sums(halves: LazyScores, passes: Passes) -> tuple[Tensor, Tensor]:
     powers = torch.arange(1, m + 1, device=query.device)
 
     def start() -> tuple[Tensor, Tensor]:
-        top = query.new_full((query.size(0), 1), torch.finfo(query.dtype).tiny)
-        return query.new_zeros(query.size(0), m), top
+        return query.new_zeros(query.size(0), m), _least(query)
 
     def visit(
         part: slice, keys: slice, tile: Tensor, tiles: TileScores, made: tuple[Tensor, Tensor]
     ) -> None:
         total, top = (x[part] for x in made)
-        higher = torch.maximum(top, _shares(tile).amax(1, keepdim=True))
+        higher = passes.shares(tile, top)
         total *= (top / higher) ** powers
         top.copy_(higher)
-        tile /= higher
         piece = None if weight is None else weight[keys]
         total += passes.sums(tile, piece, tiles.like(tile))
 
@@ -142,7 +139,7 @@ def _gradients(
     def visit(
         part: slice, keys: slice, tile: Tensor, tiles: TileScores, grad_query: Tensor
     ) -> None:
-        _shares(tile).div_(top[part])
+        passes.shares(tile, top[part])
         slope = tiles.like(tile)
         piece = None if weight is None else weight[keys]
         passes.polynomial(coefficient[part], tile, piece, slope)
@@ -161,10 +158,9 @@ def _weight(scores: LazyScores) -> Tensor | None:
     return None if scores.log_weight is None else scores.log_weight.exp()
 
 
-def _shares(tile: Tensor) -> Tensor:
-    """From half the scores to x, in place; 0 for dropped ones, -inf so far."""
-    tile += 0.5
-    return tile.clamp_min_(0)
+def _least(query: Tensor) -> Tensor:
+    """What the largest x of each query, ``[Q, 1]``, is at least: above 0."""
+    return query.new_full((query.size(0), 1), torch.finfo(query.dtype).tiny)
 
 
 def _expand(sums: Tensor, top: Tensor, row: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,6 +195,16 @@ class PlainPowers(NamedTuple):
     """The passes in plain PyTorch, a pass over the tile for every power."""
 
     m: int
+
+    def shares(self, x: Tensor, least: Tensor) -> Tensor:
+        """From half the scores to x over its largest in place; that, ``[R, 1]``, from ``least``.
+
+        A dropped score, ``-inf`` so far, becomes 0.
+        """
+        x.add_(0.5).clamp_min_(0)
+        top = torch.maximum(least, x.amax(1, keepdim=True))
+        x /= top
+        return top
 
     def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
         """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyg_bsl.ops.native_tiles import native_tiles
 from pyg_bsl.ops.scores import LazyScores
 
 CPU_TILE = 1 << 19
@@ -37,7 +38,7 @@ class TileScores:
     Dropped scores are set to a fill value. One spare column takes the drops that belong to other
     blocks of keys, so that no size depends on the data. The products of the gradients take
     :attr:`LazyScores.gemm <pyg_bsl.ops.LazyScores.gemm>` numbers; scores and sums over several
-    tiles are of the queries' type.
+    tiles are of the queries' type. All of it is done in compiled code where that pays.
 
     A block of keys is laid out for the product once and serves until another one is asked for:
     walk over keys outside and queries inside.
@@ -53,8 +54,8 @@ class TileScores:
         self.width = min(most_keys, scores.key.size(0))
         height = min(most_queries, scores.query.size(0))
         self._buffer = scores.query.new_empty(height, self.width + 1)
-        self._columns = scores.key.new_empty(scores.key.size(1) * self.width)
-        self._laid_out = (0, 0)
+        self._native = native_tiles(scores.query, scores.key)
+        self._columns = (0, 0), scores.key[:0]
         self._low = scores.gemm is not None and scores.gemm != scores.query.dtype
         self._low_key = (0, 0), scores.key[:0]
         if self._low:
@@ -84,7 +85,11 @@ class TileScores:
     def __call__(self, q0: int, q1: int, c0: int, c1: int, fill: float = -torch.inf) -> Tensor:
         """Scores of queries ``q0:q1`` against keys ``c0:c1``; overwritten by the next call."""
         tile = self._buffer[: q1 - q0, : c1 - c0]
-        torch.mm(self.scores.query[q0:q1], self._key(c0, c1), out=tile)
+        query, columns = self.scores.query[q0:q1], self._key(c0, c1)
+        if self._native is not None:
+            self._native.scores(query, columns, tile)
+        else:
+            torch.mm(query, columns, out=tile)
         self.fill(tile, q0, q1, c0, c1, fill)
         return tile
 
@@ -109,8 +114,11 @@ class TileScores:
         """
         key = self.scores.key[c0:c1]
         if not self._low:
-            grad_query.addmm_(slope, key)
-            grad_key.addmm_(slope.t(), query)
+            if self._native is not None:
+                self._native.add_gradients(slope, query, key, grad_query, grad_key)
+            else:
+                grad_query.addmm_(slope, key)
+                grad_key.addmm_(slope.t(), query)
             return
         low = self._low_slope[: slope.numel()].view(slope.shape).copy_(slope)
         if self._low_key[0] != (c0, c1):
@@ -118,11 +126,16 @@ class TileScores:
         grad_query += low @ self._low_key[1]
         grad_key += low.t() @ query.to(low.dtype)
 
+    def exponentials(self, tile: Tensor) -> Tensor:
+        """Exponentials of a tile in place; their sums over its rows, ``[q]``."""
+        if self._native is not None:
+            return self._native.exponentials(tile)
+        return tile.exp_().sum(1)
+
     def _key(self, c0: int, c1: int) -> Tensor:
-        """Keys ``c0:c1`` as columns, ``[D, c1 - c0]``: a product with them is the faster for it."""
-        dim, count = self.scores.key.size(1), c1 - c0
-        columns = self._columns[: dim * count].view(dim, count)
-        if self._laid_out != (c0, c1):
-            columns.copy_(self.scores.key[c0:c1].t())
-            self._laid_out = (c0, c1)
-        return columns
+        """Keys ``c0:c1`` as columns: a product with them is the faster for it."""
+        if self._columns[0] != (c0, c1):
+            key = self.scores.key[c0:c1]
+            packed = key.t().contiguous() if self._native is None else self._native.pack(key)
+            self._columns = (c0, c1), packed
+        return self._columns[1]

@@ -14,8 +14,12 @@ from pyg_bsl.ops.workers import num_workers, share
 
 T = TypeVar("T")
 
-LEAST_QUERIES = 16
-"""Below this many queries a tile is too flat for matrix products to be fast."""
+MOST_KEYS = 1 << 16
+"""More keys are not taken whole, but a block of them at a time."""
+
+LEAST_QUERIES = 48
+"""Queries of a tile of all keys, at least: the sum of the keys' gradient passes through memory once
+for each tile, which fewer would not be worth."""
 
 KEYS_PER_TILE = 2048
 
@@ -25,8 +29,7 @@ MOST_SUMS = 1 << 26
 
 def fits_whole_rows(scores: LazyScores) -> bool:
     """Whether a tile of all keys, and a sum of the keys' gradient a thread, is small (CPU only)."""
-    device, num_keys = scores.query.device, scores.key.size(0)
-    return device.type == "cpu" and num_keys * LEAST_QUERIES <= tile_size(device)
+    return scores.query.device.type == "cpu" and scores.key.size(0) <= MOST_KEYS
 
 
 def walk_rows(
@@ -40,7 +43,7 @@ def walk_rows(
     """
     num_queries, num_keys = scores.query.size(0), scores.key.size(0)
     device = scores.query.device
-    most = max(1, tile_size(device) // num_keys)
+    most = max(LEAST_QUERIES, tile_size(device) // num_keys)
     num_blocks = -(-num_queries // most)
     # A sum of its own costs a thread as much memory as the keys: few where they are large.
     workers = num_workers(min(num_blocks, max(1, MOST_SUMS // scores.key.numel())), device)

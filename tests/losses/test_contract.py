@@ -451,6 +451,7 @@ def test_lazy_scores_make_no_matrix_of_all_scores(
     monkeypatch: pytest.MonkeyPatch, name: str, args: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("pyg_bsl.ops.tiles.CPU_TILE", 1 << 14)
+    monkeypatch.setattr("pyg_bsl.ops.walk.LEAST_QUERIES", 1)
     num_users, num_items = 100, 2000
     scores = lazy_scores(0, num_queries=num_users, num_keys=num_items, dtype=torch.float32)
     pos = per_row(scores, 0)

@@ -61,6 +61,7 @@ def test_scores_and_negatives_play_no_part() -> None:
 
 def test_makes_no_matrix_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyg_bsl.ops.tiles.CPU_TILE", 1 << 12)
+    monkeypatch.setattr("pyg_bsl.ops.walk.LEAST_QUERIES", 1)
     x = torch.nn.functional.normalize(torch.randn(1000, 4), dim=1).requires_grad_()
     largest = LargestTensor()
     with largest:

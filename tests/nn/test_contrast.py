@@ -137,6 +137,7 @@ def test_the_term_reads_nothing_back(cls, by):
 def test_memory_of_the_term_is_bounded(monkeypatch):
     """Nothing of the size of all pairs of nodes is made."""
     monkeypatch.setattr("pyg_bsl.ops.tiles.CPU_TILE", 4096)
+    monkeypatch.setattr("pyg_bsl.ops.walk.LEAST_QUERIES", 1)
     view = torch.randn(3000, 4, requires_grad=True)
     with LargestTensor() as largest:
         info_nce(view, view, torch.arange(2000), 0.2).backward()

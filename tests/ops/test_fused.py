@@ -29,8 +29,8 @@ POWERS = [1.0, 2.0, 10.0, 20.0, 40.0]
 @pytest.fixture(params=["one pass", "two passes"])
 def passes(request, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of walking over scores, which the number of keys chooses otherwise."""
-    least = 1 if request.param == "one pass" else 10**12
-    monkeypatch.setattr("pyg_bsl.ops.walk.LEAST_QUERIES", least)
+    most = 1 << 16 if request.param == "one pass" else 0
+    monkeypatch.setattr("pyg_bsl.ops.walk.MOST_KEYS", most)
 
 
 BOTH_WAYS = pytest.mark.usefixtures("passes")

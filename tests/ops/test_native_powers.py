@@ -46,6 +46,16 @@ def test_compiled_passes_are_the_plain_ones(dtype, weighted, m, num_keys) -> Non
     torch.testing.assert_close(slope, scratch, rtol=rtol, atol=0)
 
 
+@BOTH_TYPES
+def test_shares_of_the_largest(dtype) -> None:
+    halves = torch.tensor([[0.5, -0.5, -torch.inf, 0.25], [-torch.inf] * 4], dtype=dtype)
+    least = torch.tensor([[0.125], [0.25]], dtype=dtype)
+    for passes in (native_powers(3, halves, halves.numel()), PlainPowers(3)):
+        x = halves.clone()
+        assert passes.shares(x, least).tolist() == [[1.0], [0.25]]
+        assert x.tolist() == [[1.0, 0.0, 0.0, 0.75], [0.0] * 4]
+
+
 def test_sums_are_those_of_a_slow_loop() -> None:
     x, weight = inputs(torch.float64, 21, True)
     passes = native_powers(3, x, x.numel())
