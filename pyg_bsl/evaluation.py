@@ -115,7 +115,8 @@ def evaluate(
         similarity: Rank by ``"cosine"`` (a zero vector scores 0) or inner product (``"dot"``);
             :obj:`None`: what the embeddings are meant for, else cosine.
         metrics: Names of metrics (:mod:`pyg_bsl.metrics.ranking` defines them).
-        block_size: Number of users scored at once; does not change the result.
+        block_size: Number of users scored at once; does not change the result, but for scores that
+            differ by less than their rounding.
 
     Returns:
         ``{"recall@10": ..., "recall@20": ..., "ndcg@10": ...}``.

@@ -156,10 +156,12 @@ def test_protocols_are_listed_by_their_names() -> None:
 
 @pytest.mark.parametrize("make", [whole_numbers, real_numbers])
 def test_block_size_does_not_change_results_and_repeats_are_equal(make) -> None:
-    expected = evaluate(make(), GRAPH)
-    assert evaluate(make(), GRAPH) == expected
+    # By inner product: those of whole numbers are exact, where equal cosines may be rounded
+    # differently in products of different sizes.
+    expected = evaluate(make(), GRAPH, similarity="dot")
+    assert evaluate(make(), GRAPH, similarity="dot") == expected
     for block_size in (1, 7, 1000):
-        assert evaluate(make(), GRAPH, block_size=block_size) == expected
+        assert evaluate(make(), GRAPH, similarity="dot", block_size=block_size) == expected
 
 
 def test_cosine_ignores_lengths_and_dot_does_not() -> None:

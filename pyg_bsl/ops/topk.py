@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pyg_bsl.ops.native_topk import native_topk
 from pyg_bsl.types import UserItems
 
 _SCORES_BYTES = 16 * 2**20  # of the one score buffer: near the caches, and allocated once
@@ -35,15 +36,17 @@ def masked_topk(
     One pass makes blocks of scores in a buffer that is used again and again, and nothing is read
     back to the host between blocks. Scores are made in the precision of the arguments, at least
     float32; scores that differ by less than its rounding may change places when the size of the
-    blocks does.
+    blocks does. On processors that multiply bytes, and where a C compiler is at hand, large
+    catalogues are filtered first (:mod:`pyg_bsl.ops.native_topk`), several times as fast and as
+    exact.
 
     Args:
         query: Query vectors.
         key: Item vectors.
         k: Length of the lists.
         drop: Items that each query must not get; its rows are the queries.
-        block_size: Number of queries scored at once; by default what keeps the scores in
-            16 MiB.
+        block_size: Number of queries scored at once without a filter; by default what keeps the
+            scores in 16 MiB.
 
     Shapes:
         - **query:** :math:`(Q, D)`; **key:** :math:`(I, D)`
@@ -65,6 +68,9 @@ def masked_topk(
     num_items = key.size(0)
     size = min(k, num_items)
     dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
+    found = native_topk(query.to(dtype), key.to(dtype), k, drop)
+    if found is not None:
+        return found
     query, keys = query.to(dtype), key.to(dtype).T.contiguous()  # [D, I]: the faster layout
     scores = query.new_full((query.size(0), k), -torch.inf)
     items = torch.full_like(scores, -1, dtype=torch.long)
