@@ -10,7 +10,16 @@ from pathlib import Path
 from benchmarks.measure import KEEP_BLOCKS, Options, in_fresh_process, section
 
 SUBJECTS = ("training_step", "propagation", "evaluation", "memory", "growth")
+ROUNDS = 3
 README = Path(__file__).with_name("README.md")
+ALLOCATORS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    "memory": [("", {})],
+    "propagation": [
+        ("With large blocks kept by the allocator:", KEEP_BLOCKS),
+        ("With the allocator as it is by default:", {}),
+    ],
+}
+"""Under what settings subjects are measured, where not with blocks kept alone."""
 
 
 def replace_section(text: str, subject: str, new: str) -> str:
@@ -23,6 +32,13 @@ def replace_section(text: str, subject: str, new: str) -> str:
     return found
 
 
+def command(subject: str, args: argparse.Namespace) -> str:
+    """The command that measures a subject again."""
+    words = f"python -m benchmarks --only {subject} --threads {args.threads}"
+    rounds = "" if args.rounds == ROUNDS else f" --rounds {args.rounds}"
+    return words + rounds + ("" if args.dataset is None else f" --dataset {args.dataset}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the subjects that are asked for."""
     parser = argparse.ArgumentParser(
@@ -31,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         "taken in turns. Results go into benchmarks/README.md.",
     )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--dataset", help="propagate and evaluate on this data set, not generated")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, results only printed")
@@ -39,10 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(args.threads, args.rounds, args.quick, args.dataset)
     for subject in args.only:
         started = time.perf_counter()
-        env = {"OMP_NUM_THREADS": str(args.threads)}
-        if subject != "memory":
-            env |= KEEP_BLOCKS
-        text = in_fresh_process(section, subject, options, env=env)
+        parts = []
+        for title, allocator in ALLOCATORS.get(subject, [("", KEEP_BLOCKS)]):
+            env = {"OMP_NUM_THREADS": str(args.threads), **allocator}
+            parts += [title, in_fresh_process(section, subject, options, env=env)]
+        text = "\n\n".join(filter(None, [f"`{command(subject, args)}`", *parts]))
         seconds = time.perf_counter() - started
         print(f"## {subject} ({seconds:.0f} s)\n\n{text}\n", flush=True)
         if not args.quick:

@@ -71,6 +71,13 @@ def one_by_one(emb: Embeddings, graph: BipartiteGraph) -> Metrics:
     }
 
 
+WAYS: dict[str, Callable[[Embeddings, BipartiteGraph], Metrics]] = {
+    "a user at a time": one_by_one,
+    "blocks, fp32 and topk": blocks,
+    "library": library,
+}
+
+
 def some_users(graph: BipartiteGraph, count: int) -> BipartiteGraph:
     """The graph with the test items of about ``count`` users only, spread over all."""
     assert graph.test is not None
@@ -101,11 +108,7 @@ def run(options: Options) -> list[Table]:
     graph = large_graph(options)
     emb = trained(graph)
     part = some_users(graph, 2_048)
-    ways: dict[str, tuple[Callable[[Embeddings, BipartiteGraph], Metrics], BipartiteGraph]] = {
-        "a user at a time": (one_by_one, part),
-        "blocks, fp32 and topk": (blocks, graph),
-        "library": (library, graph),
-    }
+    ways = {name: (way, part if way is one_by_one else graph) for name, way in WAYS.items()}
     check_equal({name: way(emb, part) for name, (way, _) in ways.items()})
     check_equal({name: ways[name][0](emb, graph) for name in ("library", "blocks, fp32 and topk")})
     seconds = medians({key: lambda w=w: w[0](emb, w[1]) for key, w in ways.items()}, options.rounds)

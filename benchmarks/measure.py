@@ -84,8 +84,10 @@ def section(subject: str, options: Options) -> str:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     tables = import_module(f"benchmarks.{subject}").run(options)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     where = (
-        f"{machine()['processor']}, {options.threads} of {os.cpu_count()} processors, torch "
-        f"{torch.__version__}, {date.today()}, medians of {options.rounds} rounds"
+        f"{machine()['processor']} ({torch.backends.cpu.get_cpu_capability()}), {options.threads} "
+        f"of {os.cpu_count()} processors, {memory:.0f} GiB, torch {torch.__version__}, "
+        f"{date.today()}, medians of {options.rounds} rounds"
     )
     return "\n\n".join([f"*{where}.*", *(table.markdown() for table in tables)])

@@ -54,8 +54,7 @@ def evaluating(name: str, options: Options) -> Step:
     """One evaluation, of random vectors."""
     graph = large_graph(options)
     emb = Embeddings(torch.randn(graph.num_users, 64), torch.randn(graph.num_items, 64))
-    way = {"library": evaluation.library, "blocks, fp32 and topk": evaluation.blocks}[name]
-    return lambda: way(emb, graph)
+    return lambda: evaluation.WAYS[name](emb, graph)
 
 
 def peak(prepare: Callable[..., Step], tiny: tuple[object, ...], full: tuple[object, ...]) -> float:
@@ -99,7 +98,10 @@ def run(options: Options) -> list[Table]:
 
     for name, sizes, ways in (
         ("SL", small, list(training_step.ways("SL", TINY_STEP)[1])),
-        ("PSL-relu", small, ["plain, pairs", "library, pairs", "library, users"]),
+        ("BSL", small, ["literal", "library, users"]),
+        ("PSL-relu", small, ["literal", "plain, pairs", "library, pairs", "library, users"]),
+        ("PSL-tanh", small, ["literal", "library, pairs"]),
+        ("BPR", small, ["literal", "library, pairs"]),
         ("SL", large, ["literal", "F.linear_cross_entropy, pairs", "library, users"]),
     ):
         known = training_step.ways(name, TINY_STEP)[1]
@@ -110,7 +112,7 @@ def run(options: Options) -> list[Table]:
     graph = large_graph(TINY)
     for name in (*propagation.products(graph), "library"):
         add("propagation", name, propagating, (name, TINY), (name, options))
-    for name in ("blocks, fp32 and topk", "library"):
+    for name in evaluation.WAYS:
         add("evaluation", name, evaluating, (name, TINY), (name, options))
     note = (
         f"MiB over data, parameters, gradients and optimizer state. Training: batches of "

@@ -132,9 +132,9 @@ def ways(
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=128)
         return F.linear_cross_entropy(query, unit(item), pairs.items, options=options)
 
-    def library(batch: Batch, sampler: Sampler) -> Tensor:
+    def library(batch: Batch, sampler: Sampler, gemm: torch.dtype | None = None) -> Tensor:
         negatives = sampler.sample(batch, train)
-        return loss(*score(Embeddings(user, item), batch, negatives, loss.similarity))
+        return loss(*score(Embeddings(user, item), batch, negatives, loss.similarity, gemm))
 
     every = AllItems(avoid_seen=False)
     own = AllItems() if loss.per_user else Shared(1_024)
@@ -148,6 +148,9 @@ def ways(
         "library, pairs": Way("pairs", few, lambda: library(pairs, every)),
         "plain, users": Way("users", many, lambda: in_full(users)),
         "library, users": Way("users", many, lambda: library(users, every)),
+        "library, users, bfloat16": Way(
+            "bfloat16", many, lambda: library(users, every, torch.bfloat16)
+        ),
         "library, as trained": Way("as trained", many, lambda: library(users, own)),
     }
     if name != "SL" or not hasattr(F, "linear_cross_entropy"):
@@ -182,7 +185,7 @@ def run(options: Options) -> list[Table]:
         if name not in ("SL", "BSL"):
             del every["plain, users"]
         if not LOSSES[name][0].per_user:
-            del every["library, users"]
+            del every["library, users"], every["library, users, bfloat16"]
         worst = max(worst, disagreement(emb, every))
         if worst > 0.02:
             raise AssertionError(f"Ways to {name} differ in gradient by {worst:.1%}")
