@@ -36,68 +36,20 @@ typedef $type T;
 #define CHUNK 1024               // numbers whose sum is taken in T; that of chunks is in double
 
 typedef T Vector __attribute__((vector_size(64)));
-typedef T Unaligned __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
+typedef T UnalignedVector __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
 
 #ifdef __clang__
 #error "It would call the function below number by number: GCC with glibc"
 #endif
 extern __attribute__((simd("notinbranch"))) T exp$suffix(T);
 
-// c += a b (or c = a b), of `rows` rows and `vectors` vectors that stay in registers.
-static inline __attribute__((always_inline)) void
-block(const int rows, const int vectors, int64_t depth, const T *a, int64_t a_row, int64_t a_col,
-      const T *b, int64_t b_row, T *c, int64_t c_row, int add)
-{
-    Vector sum[ROWS][VECTORS];
-    #pragma GCC unroll 8
-    for (int r = 0; r < rows; r++)
-        #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) {
-            sum[r][v] = (Vector){0};
-            if (add) sum[r][v] = *(const Unaligned *)(c + r * c_row + v * LANES);
-        }
-    for (int64_t k = 0; k < depth; k++) {
-        Vector right[VECTORS];
-        #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++)
-            right[v] = *(const Unaligned *)(b + k * b_row + v * LANES);
-        #pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) {
-            const T left = a[r * a_row + k * a_col];
-            #pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++) sum[r][v] += left * right[v];
-        }
-    }
-    #pragma GCC unroll 8
-    for (int r = 0; r < rows; r++)
-        #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++)
-            *(Unaligned *)(c + r * c_row + v * LANES) = sum[r][v];
-}
-
-#define BLOCK(R, V)                                                              \
-    case R * 8 + V:                                                              \
-        block(R, V, depth, left, a_row, a_col, b, b_row, to, c_row, add);        \
+#define BLOCK(R, V, NAME)                                                              \
+    case R * 8 + V:                                                                    \
+        NAME##_block(R, V, depth, left, a_row, a_col, b, b_row, to, c_row, add);       \
         break;
-#define BLOCKS(R) BLOCK(R, 1) BLOCK(R, 2) BLOCK(R, 3) BLOCK(R, 4)
-
-// The same for any number of rows, and columns that fill vectors.
-static void product(int64_t rows, int64_t cols, int64_t depth, const T *a, int64_t a_row,
-                    int64_t a_col, const T *b, int64_t b_row, T *c, int64_t c_row, int add)
-{
-    for (; cols > 0; cols -= PANEL, b += PANEL, c += PANEL) {
-        const int64_t vectors = cols < PANEL ? cols / LANES : VECTORS;
-        for (int64_t r = 0; r < rows; r += ROWS) {
-            const int64_t some = rows - r < ROWS ? rows - r : ROWS;
-            const T *left = a + r * a_row;
-            T *to = c + r * c_row;
-            switch (some * 8 + vectors) {
-                BLOCKS(1) BLOCKS(2) BLOCKS(3) BLOCKS(4) BLOCKS(5) BLOCKS(6)
-            }
-        }
-    }
-}
-
+#define BLOCKS(R, NAME) BLOCK(R, 1, NAME) BLOCK(R, 2, NAME) BLOCK(R, 3, NAME) BLOCK(R, 4, NAME)
+$product
+$low
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Keys as columns, PANEL keys after the other; behind the last key zeros.
@@ -162,7 +114,121 @@ void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *su
         sums[r] = (T)sum;
     }
 }
+$low_gradients
 """)
+
+_PRODUCT = Template(r"""
+// c += a b (or c = a b), of `rows` rows and `vectors` vectors that stay in registers.
+static inline __attribute__((always_inline)) void
+${name}_block(const int rows, const int vectors, int64_t depth, const $factor *a, int64_t a_row,
+      int64_t a_col, const $factor *b, int64_t b_row, T *c, int64_t c_row, int add)
+{
+    Vector sum[ROWS][VECTORS];
+    #pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        #pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) {
+            sum[r][v] = (Vector){0};
+            if (add) sum[r][v] = *(const UnalignedVector *)(c + r * c_row + v * LANES);
+        }
+    for (int64_t k = 0; k < depth; k++) {
+        ${vector} right[VECTORS];
+        #pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            right[v] = *(const Unaligned$vector *)(b + k * b_row + v * LANES);
+        #pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            const $factor left = a[r * a_row + k * a_col];
+            $many
+            #pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++) $multiply;
+        }
+    }
+    #pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        #pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            *(UnalignedVector *)(c + r * c_row + v * LANES) = sum[r][v];
+}
+
+// The same for any number of rows, and columns that fill vectors.
+static void $name(int64_t rows, int64_t cols, int64_t depth, const $factor *a, int64_t a_row,
+                  int64_t a_col, const $factor *b, int64_t b_row, T *c, int64_t c_row, int add)
+{
+    for (; cols > 0; cols -= PANEL, b += PANEL, c += PANEL) {
+        const int64_t vectors = cols < PANEL ? cols / LANES : VECTORS;
+        for (int64_t r = 0; r < rows; r += ROWS) {
+            const int64_t some = rows - r < ROWS ? rows - r : ROWS;
+            const $factor *left = a + r * a_row;
+            T *to = c + r * c_row;
+            switch (some * 8 + vectors) {
+                BLOCKS(1, $name) BLOCKS(2, $name) BLOCKS(3, $name)
+                BLOCKS(4, $name) BLOCKS(5, $name) BLOCKS(6, $name)
+            }
+        }
+    }
+}
+""")
+
+_MANY = "const Pairs many = left - (Pairs){0};"
+
+_LOW = r"""
+#define LOW_PANEL (PANEL / 2)
+
+typedef uint32_t Pairs __attribute__((vector_size(64)));
+typedef uint32_t UnalignedPairs __attribute__((vector_size(64), aligned(4), may_alias));
+
+// Two numbers rounded to bfloat16 (halves away from 0), the first in the lower bits.
+static inline uint32_t pair(float a, float b)
+{
+    uint32_t low, high;
+    memcpy(&low, &a, 4);
+    memcpy(&high, &b, 4);
+    return (low + 0x8000) >> 16 | ((high + 0x8000) & 0xffff0000);
+}
+"""
+
+_LOW_GRADIENTS = r"""
+// Rows r and r + 1 of x as pairs, [(rows + 1) / 2, dim].
+void pair_rows(int64_t rows, int64_t dim, const float *x, uint32_t *pairs)
+{
+    for (int64_t r = 0; r < rows; r += 2, x += 2 * dim, pairs += dim)
+        for (int64_t d = 0; d < dim; d++) pairs[d] = pair(x[d], r + 1 < rows ? x[dim + d] : 0);
+}
+
+// As gradients() of bfloat16 numbers, key and query as pairs of rows.
+void low_gradients(int64_t rows, int64_t num_keys, int64_t dim, const float *slope, int64_t stride,
+                   const uint32_t *key, const uint32_t *query, float *grad_query, float *grad_key,
+                   uint32_t *piece)
+{
+    uint32_t *along = piece, *across = piece + rows * LOW_PANEL;  // pairs of keys, pairs of rows
+    float last[2 * PANEL];
+    for (int64_t start = 0; start < num_keys; start += PANEL) {
+        const int64_t count = least(PANEL, num_keys - start), ahead = start + PANEL;
+        for (int64_t r = 0; r < rows; r += 2) {
+            const float *one = slope + r * stride + start, *two = one + stride;
+            if (count < PANEL || r + 1 == rows) {
+                memset(last, 0, sizeof(last));
+                memcpy(last, one, count * sizeof(float));
+                if (r + 1 < rows) memcpy(last + PANEL, two, count * sizeof(float));
+                one = last, two = last + PANEL;
+            }
+            for (int64_t j = 0; j < PANEL; j++) across[r / 2 * PANEL + j] = pair(one[j], two[j]);
+            for (int64_t j = 0; j < LOW_PANEL; j++)
+                along[r * LOW_PANEL + j] = pair(one[2 * j], one[2 * j + 1]);
+            if (r + 1 < rows)
+                for (int64_t j = 0; j < LOW_PANEL; j++)
+                    along[(r + 1) * LOW_PANEL + j] = pair(two[2 * j], two[2 * j + 1]);
+        }
+        low_product(rows, dim, (count + 1) / 2, along, LOW_PANEL, 1, key + start / 2 * dim, dim,
+                    grad_query, dim, 1);
+        for (int64_t n = ahead * dim; n < least(ahead + PANEL, num_keys) * dim; n += LANES)
+            __builtin_prefetch(grad_key + n, 1);
+        low_product(count, dim, (rows + 1) / 2, across, 1, PANEL, query, dim,
+                    grad_key + start * dim, dim, 1);
+    }
+}
+"""
 
 
 class NativeTiles(NamedTuple):
@@ -170,9 +236,11 @@ class NativeTiles(NamedTuple):
 
     Args:
         library: What was compiled.
+        low: Whether it multiplies bfloat16 numbers.
     """
 
     library: Any
+    low: bool
 
     def pack(self, key: Tensor) -> Tensor:
         """Keys ``[n, D]`` laid out for :meth:`scores`."""
@@ -196,6 +264,24 @@ class NativeTiles(NamedTuple):
         sizes = rows, count, key.size(1), slope, slope.stride(0)
         call(self.library.gradients, *sizes, key, query, grad_query, grad_key, piece)
 
+    def pair_rows(self, x: Tensor) -> Tensor:
+        """Rows ``[R, D]`` in bfloat16 for :meth:`add_low_gradients`."""
+        rows, dim = x.shape
+        pairs = torch.empty(-(-rows // 2) * dim, dtype=torch.int32)
+        call(self.library.pair_rows, rows, dim, x, pairs)
+        return pairs
+
+    def add_low_gradients(
+        self, slope: Tensor, query: Tensor, pairs: Tensor, grad_query: Tensor, grad_key: Tensor
+    ) -> None:
+        """:meth:`add_gradients` by products of bfloat16 numbers, from the keys as pairs of rows."""
+        rows, count = slope.shape
+        panel = PANEL_BYTES // slope.element_size()
+        piece = torch.empty(rows * panel // 2 + -(-rows // 2) * panel, dtype=torch.int32)
+        sizes = rows, count, query.size(1), slope, slope.stride(0)
+        low_query = self.pair_rows(query)
+        call(self.library.low_gradients, *sizes, pairs, low_query, grad_query, grad_key, piece)
+
     def exponentials(self, tile: Tensor) -> Tensor:
         """Exponentials of a tile in place; their sums over its rows, ``[q]``."""
         sums = tile.new_empty(tile.size(0))
@@ -203,10 +289,15 @@ class NativeTiles(NamedTuple):
         return sums
 
 
-def native_tiles(query: Tensor, key: Tensor) -> NativeTiles | None:
+def native_tiles(query: Tensor, key: Tensor, low: bool = False) -> NativeTiles | None:
     """The operations for queries ``[Q, D]`` and keys ``[N, D]``; None where they do not pay.
 
     Nor where they do not fit: rows must fill vectors of the processor and lie one after the other.
+
+    Args:
+        query: Queries.
+        key: Keys.
+        low: Whether products of bfloat16 numbers are wanted too, where the processor has them.
 
     Raises:
         ValueError: If the setting that forbids or demands compiled code is none that is known.
@@ -216,7 +307,34 @@ def native_tiles(query: Tensor, key: Tensor) -> NativeTiles | None:
     fills = key.size(1) * key.element_size() % LINE_BYTES == 0 and key.size(1) > 0
     if not (fills and query.is_contiguous() and key.is_contiguous()):
         return None
-    double = query.dtype == torch.float64
-    source = _CODE.substitute(type="double" if double else "float", suffix="" if double else "f")
-    library = compiled(source)
-    return None if library is None else NativeTiles(library)
+    low = low and has_bfloat16_dot()
+    library = compiled(_source(query.dtype, low))
+    return None if library is None else NativeTiles(library, low)
+
+
+def has_bfloat16_dot() -> bool:
+    """Whether the processor multiplies twice as many bfloat16 numbers as float32 ones (AMD's do).
+
+    Intel's instruction of that name takes as long for its pairs as two of float32; its matrix units
+    (AMX), which do not, are PyTorch's to drive.
+    """
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    amd = str(capabilities.get("cpu_name", "")).startswith("AMD")
+    return amd and bool(capabilities.get("avx512_bf16", False))
+
+
+def _source(dtype: torch.dtype, low: bool) -> str:
+    double = dtype == torch.float64
+    plain = {"factor": "T", "vector": "Vector", "multiply": "sum[r][v] += left * right[v]"}
+    pairs = {
+        "factor": "uint32_t",
+        "vector": "Pairs",
+        "multiply": '__asm__("vdpbf16ps %2, %1, %0" : "+v"(sum[r][v]) : "v"(right[v]), "v"(many))',
+    }
+    return _CODE.substitute(
+        type="double" if double else "float",
+        suffix="" if double else "f",
+        product=_PRODUCT.substitute(plain, name="product", many=""),
+        low=_LOW + _PRODUCT.substitute(pairs, name="low_product", many=_MANY) if low else "",
+        low_gradients=_LOW_GRADIENTS if low else "",
+    )

@@ -56,9 +56,10 @@ class LazyScores:
         log_weight: Log of each key's weight, ``[N]``, a constant; :obj:`None` for equal weights.
         bounded: Whether all scores are known to lie in [-1, 1], as cosines do.
         gemm: Type of the numbers that the matrix products of the gradients take, two of three,
-            such as ``torch.bfloat16``; :obj:`None` for that of the queries. It costs the gradients
-            half a per cent. Scores, sums and so the values of losses are of the queries' type all
-            the same: what rounding a score to 8 bits costs an exponential has no such bound.
+            such as ``torch.bfloat16``, where the queries are float32; :obj:`None` for that of the
+            queries. It costs the gradients half a per cent. Scores, sums and so the values of
+            losses are float32 all the same: what rounding a score to 8 bits costs an exponential
+            has no such bound.
 
     Raises:
         ValueError: If there is no key, or ``log_weight`` asks for a gradient.

@@ -54,10 +54,11 @@ class TileScores:
         self.width = min(most_keys, scores.key.size(0))
         height = min(most_queries, scores.query.size(0))
         self._buffer = scores.query.new_empty(height, self.width + 1)
-        self._native = native_tiles(scores.query, scores.key)
-        self._columns = (0, 0), scores.key[:0]
-        self._low = scores.gemm is not None and scores.gemm != scores.query.dtype
+        self._low = scores.gemm is not None and scores.query.dtype == torch.float32
         self._low_key = (0, 0), scores.key[:0]
+        low = self._low and scores.gemm == torch.bfloat16
+        self._native = native_tiles(scores.query, scores.key, low)
+        self._columns = (0, 0), scores.key[:0]
         if self._low:
             self._low_slope = scores.query.new_empty(height * self.width, dtype=scores.gemm)
 
@@ -120,9 +121,14 @@ class TileScores:
                 grad_query.addmm_(slope, key)
                 grad_key.addmm_(slope.t(), query)
             return
-        low = self._low_slope[: slope.numel()].view(slope.shape).copy_(slope)
+        native = self._native if self._native is not None and self._native.low else None
         if self._low_key[0] != (c0, c1):
-            self._low_key = (c0, c1), key.to(low.dtype)
+            low_key = key.to(self.scores.gemm) if native is None else native.pair_rows(key)
+            self._low_key = (c0, c1), low_key
+        if native is not None:
+            native.add_low_gradients(slope, query, self._low_key[1], grad_query, grad_key)
+            return
+        low = self._low_slope[: slope.numel()].view(slope.shape).copy_(slope)
         grad_query += low @ self._low_key[1]
         grad_key += low.t() @ query.to(low.dtype)
 

@@ -21,6 +21,7 @@ from pyg_bsl.losses import Loss
 from pyg_bsl.metrics import parse_metric
 from pyg_bsl.names import pick
 from pyg_bsl.nn import Backbone
+from pyg_bsl.ops.native_tiles import has_bfloat16_dot
 from pyg_bsl.sampling import AllItems, BatchLoader, InBatch, Sampler, Shared
 from pyg_bsl.training.callbacks import Callback, end_all, fail_all
 from pyg_bsl.training.result import EpochRecord, FitResult
@@ -82,13 +83,13 @@ class Trainer:
             trained on.
         pool_positives: Whether the loss is told the users of the rows, so that BSL pools a user's
             positives in the batch.
-        precision: ``"bfloat16"``: matrix products take bfloat16 numbers, in the backbone and in
-            the scores of negatives drawn for each row (under autocast), and in the gradients by
-            way of the scores of shared negatives and of the whole catalogue. These scores
-            themselves, and all sums, exponentials and weights, stay float32: over the same
+        precision: ``"auto"``: the gradients by way of the scores of shared negatives and of the
+            whole catalogue are products of bfloat16 numbers where the device multiplies these
+            faster (GPU tensor cores, Intel's AMX, AMD's AVX512-BF16), else of float32 ones. The
+            scores themselves, and all sums, exponentials and weights, are float32: over the same
             vectors a loss has the value it has in float32, and its gradient is off by half a per
-            cent. ``"auto"``: bfloat16 where the device has units for it (GPU tensor cores, AMX),
-            else float32.
+            cent. ``"bfloat16"``: so on any device, and the products in the backbone and in the
+            scores of negatives drawn for each row too (under autocast). ``"float32"``: nowhere.
         k: List lengths to report metrics at.
         metric: Validation metric by which epochs are compared.
         protocol: Evaluation protocol, by name or itself.
@@ -121,7 +122,7 @@ class Trainer:
         similarity: Similarity | None = None,
         rank_by: Similarity | None = None,
         pool_positives: bool = False,
-        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+        precision: Literal["float32", "bfloat16", "auto"] = "auto",
         k: int | Sequence[int] = (10, 20),
         metric: str = "ndcg@20",
         protocol: str | Protocol = "holdout",
@@ -268,7 +269,8 @@ class Trainer:
 
     def step_loss(self, graph: BipartiteGraph, batch: Batch, negatives: Negatives) -> Tensor:
         """Training loss of one batch, a scalar with gradients."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._gemm is not None):
+        autocast = self.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
             emb = self.backbone(graph)
             negatives = hardest(emb, batch, negatives, self.similarity)
             pos, neg = score(emb, batch, negatives, self.similarity, self._gemm)
@@ -558,9 +560,9 @@ def _has_bfloat16_units(device: torch.device) -> bool:
     """Whether bfloat16 products are faster than float32 ones there, as far as it can be told."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":  # instructions without AMX (avx512_bf16) are no faster
+    if device.type == "cpu":
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("amx_bf16", False))
+        return bool(capabilities.get("amx_bf16", False)) or has_bfloat16_dot()
     return False
 
 

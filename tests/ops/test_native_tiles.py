@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_bsl.ops import log_mean_exp, log_mean_power
-from pyg_bsl.ops.native_tiles import NativeTiles, native_tiles
+from pyg_bsl.ops.native_tiles import NativeTiles, has_bfloat16_dot, native_tiles
 from tests.ops.cases import (
     BOTH_TYPES,
     EVERY_KIND,
@@ -101,3 +101,30 @@ def test_few_scores_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native_tiles(many, many) is not None
     monkeypatch.setenv("PYG_BSL_COMPILE", "never")
     assert native_tiles(many, many) is None
+
+
+@pytest.mark.skipif(not has_bfloat16_dot(), reason="needs AVX512-BF16")
+@pytest.mark.parametrize("dim", [16, 64, 144])
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (5, 63), (6, 64), (7, 65), (62, 1000)])
+def test_products_of_bfloat16_numbers_are_those_of_rounded_ones(dim, rows, count) -> None:
+    query, key = normal(rows, dim, dtype=torch.float32), normal(count, dim, dtype=torch.float32)
+    wide = torch.full((rows, count + 3), torch.nan)
+    slope = wide[:, :count].copy_(normal(rows, count, dtype=torch.float32, seed=1))
+    native = native_tiles(query, key, low=True)
+    assert native is not None and native.low
+    grad_query, grad_key = torch.ones_like(query), torch.ones_like(key)
+    native.add_low_gradients(slope, query, native.pair_rows(key), grad_query, grad_key)
+    low_slope, low_query, low_key = (x.bfloat16().double() for x in (slope, query, key))
+    for ours, theirs in (
+        (grad_query, 1 + low_slope @ low_key),
+        (grad_key, 1 + low_slope.t() @ low_query),
+    ):
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm()  # halves may be rounded either way
+
+
+def test_low_products_are_made_only_where_they_are_asked_for() -> None:
+    x = torch.randn(20, 64)
+    plain, low = native_tiles(x, x), native_tiles(x, x, low=True)
+    assert plain is not None and low is not None
+    assert not plain.low
+    assert low.low == has_bfloat16_dot()

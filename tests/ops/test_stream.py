@@ -175,7 +175,7 @@ def test_stream_makes_no_matrix_of_all_scores(reduce: Callable[..., Tensor]) -> 
     scores, pos = large("cpu")
     with LargestTensor() as largest:
         reduce(scores, KERNELS["softplus of gap"], pos).sum().backward()
-    assert largest.numel <= 600_000 < 256 * 20_000 / 8
+    assert largest.numel <= 1_000_000 < 256 * 20_000 / 5
 
 
 @pytest.mark.parametrize("reduce", [mean_map, log_mean_exp_map])
@@ -225,6 +225,7 @@ def plain(scores: Scores) -> Tensor:
 @pytest.mark.parametrize("tile", [1, 50, 100_000])
 def test_tile_sizes_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     monkeypatch.setattr("pyg_bsl.ops.tiles.CPU_TILE", tile)
+    monkeypatch.setattr("pyg_bsl.ops.walk.LEAST_QUERIES", 1)
     assert_same(plain, lazy_scores(4, "ragged", "ragged", num_keys=25))
 
 
