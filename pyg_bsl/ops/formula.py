@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Values of comparisons are C ints. The forms keep NaN as PyTorch does.
+# Booleans are C ints, 0 or 1. The forms keep NaN as PyTorch does.
 _OPERATIONS = {
     **dict.fromkeys(
         ("detach", "alias", "view", "expand", "clone", "contiguous", "_to_copy"), "{0}"
@@ -31,14 +31,14 @@ _OPERATIONS = {
     "neg": "-{0}",
     "abs": "F(fabs)({0})",
     "sqrt": "F(sqrt)({0})",
-    "reciprocal": "1 / {0}",
+    "reciprocal": "(T)1 / {0}",
     "sgn": "({0} > 0) - ({0} < 0)",
     "sign": "({0} > 0) - ({0} < 0)",
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
     "rsub": "{1} - {0}",
     "mul": "{0} * {1}",
-    "div": "{0} / {1}",
+    "div": "(T){0} / {1}",
     "addcmul": "{0} + {1} * {2}",
     "maximum": "({0} > {1}) | ({0} != {0}) ? {0} : {1}",
     "minimum": "({0} < {1}) | ({0} != {0}) ? {0} : {1}",
@@ -51,8 +51,8 @@ _OPERATIONS = {
     "ge": "{0} >= {1}",
     "eq": "{0} == {1}",
     "ne": "{0} != {1}",
-    "logical_and": "{0} & {1}",
-    "logical_or": "{0} | {1}",
+    "logical_and": "({0} != 0) & ({1} != 0)",
+    "logical_or": "({0} != 0) | ({1} != 0)",
     "logical_not": "!{0}",
     "bitwise_and": "{0} & {1}",
     "bitwise_or": "{0} | {1}",
@@ -116,7 +116,10 @@ def formula(kernel: Callable[..., Tensor], num_args: int, dtype: torch.dtype) ->
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down each operation as a line of C. A value is known by its place in memory."""
+    """Writes down each operation as a line of C. A value is known by its place in memory.
+
+    A view is what it is a view of; numbers that lie in one storage side by side are two.
+    """
 
     def __init__(self, inputs: dict[Tensor, str], dtype: torch.dtype) -> None:
         super().__init__()
@@ -129,24 +132,30 @@ class _Recorder(TorchDispatchMode):
     def name(self, x: Any) -> str:
         """The C name of a tensor or a number."""
         if isinstance(x, Tensor):
+            if x.numel() != 1 or x.device.type != "cpu":
+                raise _Unknown
             name = self._names.get(_place(x))
             if name is not None:
                 return name
-            if x.numel() != 1 or x.device.type != "cpu" or x.requires_grad:
+            if x.requires_grad:
                 raise _Unknown
             self._alive.append(x)
             x = x.item()
         if not isinstance(x, int | float):
             raise _Unknown
-        if float(x) not in self.constants:
+        known = [c.hex() for c in self.constants]  # -0.0 is not 0.0
+        if float(x).hex() not in known:
             self.constants.append(float(x))
-        return f"c{self.constants.index(float(x))}"
+            known.append(float(x).hex())
+        return f"c{known.index(float(x).hex())}"
 
     def _define(self, x: Tensor, expression: str) -> None:
         if x.numel() != 1 or x.dtype not in (self._dtype, torch.bool):
             raise _Unknown
         name = f"t{len(self.lines)}"
-        kind = "int" if x.dtype == torch.bool else "T"
+        kind = "T"
+        if x.dtype == torch.bool:
+            kind, expression = "int", f"({expression}) != 0"
         self.lines.append(f"const {kind} {name} = {expression};\n")
         self._names[_place(x)] = name
         self._alive.append(x)
@@ -165,6 +174,8 @@ class _Recorder(TorchDispatchMode):
 
     def _expressions(self, operation: str, args: Any, kwargs: dict[str, Any]) -> list[str]:
         if not kwargs.keys() <= {"dtype", "layout", "device", "pin_memory", "memory_format"}:
+            raise _Unknown
+        if operation == "view" and isinstance(args[1], torch.dtype):  # the same bits, read anew
             raise _Unknown
         if operation == "pow":
             base, power = self.name(args[0]), args[1]
@@ -193,4 +204,4 @@ class _Recorder(TorchDispatchMode):
 
 
 def _place(x: Tensor) -> int:
-    return x.untyped_storage().data_ptr()
+    return x.data_ptr()

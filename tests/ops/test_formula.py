@@ -37,6 +37,18 @@ def test_numbers_closed_over_count_with_their_value_now() -> None:
     assert (before.constants, after.constants) == ((2.0,), (4.0,))
 
 
+def test_numbers_that_share_a_storage_are_two() -> None:
+    one, two = torch.tensor([1.0, 2.0]).unbind()
+    form = formula(lambda s: (s + one.expand_as(s)) * two, 0, torch.float32)
+    assert form is not None
+    assert form.constants == (1.0, 2.0)
+    assert form.text.splitlines()[:3] == [
+        "const T t0 = c0;",
+        "const T t1 = s + t0;",
+        "const T t2 = t1 * c1;",
+    ]
+
+
 def sees_values(s: Tensor) -> Tensor:
     return s if s.sum() > 0 else -s
 

@@ -52,6 +52,34 @@ OPERATIONS: list[Callable[[Tensor, Tensor], Tensor]] = [
 ]
 
 
+ONE, TWO = torch.tensor([1.0, 2.0], dtype=torch.float64).unbind()
+MINUS_ZERO = torch.tensor(-0.0, dtype=torch.float64)
+BITS_OF_ONE = torch.tensor(0x3FF0000000000000)  # as a float64
+
+# Values that a place in memory, a number or a type alone would not tell apart.
+ALIASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "two numbers of one storage": lambda s, p: (s + ONE.expand_as(s)) * TWO + p,
+    "zeros of both signs": lambda s, p: (
+        s * p.relu() + 0.0 + (torch.ones_like(s) / MINUS_ZERO).clamp(-5, 5) * s
+    ),
+    "the bits of another type": lambda s, p: s * BITS_OF_ONE.view(torch.float64) + p,
+    "a number as a boolean": lambda s, p: s.bool() * s + (s.logical_and(p) & (s > p)) * p,
+    "a sum of booleans": lambda s, p: ((s > p) + (s > -9)) * s,
+    "a ratio of booleans": lambda s, p: (s > -9) / ((s > p) + 2.0) + (s > -9) / (p > -9) * p,
+    "one over a boolean": lambda s, p: (s > p).reciprocal().clamp_max(3) + s,
+    "a number written over": lambda s, p: (s * 2).add_(p).neg_() * p,
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ALIASES)
+@pytest.mark.usefixtures("always")
+def test_what_looks_alike_is_kept_apart(name: str) -> None:
+    scores = lazy_scores(7, num_queries=9, num_keys=40)
+    pos = per_row(scores, 3)
+    assert_same(lambda s: mean_map(s, ALIASES[name], pos), scores, [pos])
+
+
 @needs_compiler
 @pytest.mark.parametrize("number", range(len(OPERATIONS)))
 @pytest.mark.usefixtures("always")
