@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyg_bsl.checks import check_number, check_positive
 from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
-from pyg_bsl.ops import Scores, log_mean_exp_map, once_a_query
+from pyg_bsl.ops import Scores, log_mean_exp_map
 from pyg_bsl.space import LogUniform, Space
 from pyg_bsl.types import UserItems
 
@@ -101,6 +101,7 @@ class DrRL(Loss):
             # The floor keeps log(relu(0)) finite, and its gradient is zero.
             return power * (s - m).clamp_min(torch.finfo(s.dtype).tiny).log()
 
-        norm = (once_a_query(log_mean_exp_map, neg, log_power, margin) / power).exp()
+        log_mean = log_mean_exp_map(neg, log_power, margin, per_query=True, alike=False)
+        norm = (log_mean / power).exp()
         worst = torch.where(neg.mass() > 0, self.weight * norm + margin, 0)
         return torch.relu(1 - pos) + worst

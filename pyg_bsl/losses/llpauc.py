@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyg_bsl.checks import check_positive_share
 from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
-from pyg_bsl.ops import Scores, mean_map, once_a_query, reverse_gradient
+from pyg_bsl.ops import Scores, mean_map, reverse_gradient
 from pyg_bsl.space import Choice, Space
 
 SHARPNESS = 5.0
@@ -98,7 +98,7 @@ class LLPAUC(Loss):
         x = torch.sigmoid(pos)
         gain = _softplus(2 * (1 + gamma) * x - (x - self.a) ** 2 - s_pos)
         shared = (self.b, gamma, self.s_neg)
-        cost = once_a_query(mean_map, neg, _cost, *(t.expand(pos.size(0)) for t in shared))
+        cost = mean_map(neg, _cost, *(t.expand(pos.size(0)) for t in shared), per_query=True)
         return -s_pos - gain / self.alpha + self.s_neg + cost / self.beta - gamma**2
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyg_bsl.checks import check_count, check_positive
 from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
-from pyg_bsl.ops import Scores, detached, log_mean_exp_map, mean_map, once_a_query
+from pyg_bsl.ops import Scores, detached, log_mean_exp_map, mean_map
 from pyg_bsl.space import LogUniform, Space
 from pyg_bsl.types import UserItems
 
@@ -98,8 +98,8 @@ class Talos(Loss):
         def pinball(s: Tensor, t: Tensor) -> Tensor:
             return torch.maximum((1 - level) * (s - t), level * (t - s))
 
-        push = once_a_query(log_mean_exp_map, neg, log_power, fixed)
+        push = log_mean_exp_map(neg, log_power, fixed, per_query=True)
         share = self.share[context.users]
-        below = once_a_query(mean_map, detached(neg), pinball, learned)
+        below = mean_map(detached(neg), pinball, learned, per_query=True, alike=False)
         quantile = share * pinball(pos.detach(), learned) + (1 - share) * below
         return push - log_power(pos, fixed) + quantile

@@ -4,8 +4,6 @@ from pyg_bsl.ops.combine import (
     add_scores,
     detached,
     num_negatives,
-    of_queries,
-    once_a_query,
     with_vectors,
 )
 from pyg_bsl.ops.reduce import (
@@ -16,7 +14,7 @@ from pyg_bsl.ops.reduce import (
     mean_map,
 )
 from pyg_bsl.ops.reverse import reverse_gradient
-from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores
+from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores, of_queries
 from pyg_bsl.ops.segment import segment_log_mean_exp
 
 __all__ = [
@@ -32,7 +30,6 @@ __all__ = [
     "mean_map",
     "num_negatives",
     "of_queries",
-    "once_a_query",
     "reverse_gradient",
     "segment_log_mean_exp",
     "with_vectors",

@@ -1,47 +1,13 @@
-"""Other scores over the same negatives, and values that all rows of a query share."""
+"""Other scores over the same negatives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.scores import DenseScores, Scores, at_least_float32
-
-
-def once_a_query(
-    reduce: Callable[..., Tensor], scores: Scores, kernel: Callable[..., Tensor], *args: Tensor
-) -> Tensor:
-    """``reduce(scores, kernel, *args)`` where all rows of a query have the same arguments.
-
-    Lazy scores are then reduced once a query, however many rows it stands for.
-
-    Args:
-        reduce: :func:`~pyg_bsl.ops.mean_map` or :func:`~pyg_bsl.ops.log_mean_exp_map`.
-        scores: Dense or lazy scores of ``B`` rows.
-        kernel: Elementwise function of the scores and of each argument.
-        args: Values of each row, ``[B]``, the same in all rows of a query.
-
-    Shapes:
-        - **output:** ``[B]``
-    """
-    if isinstance(scores, DenseScores):
-        return reduce(scores, kernel, *args)
-    per_query = replace(scores, rows=None)
-    return scores.spread(reduce(per_query, kernel, *(of_queries(scores, a) for a in args)))
-
-
-def of_queries(scores: Scores, x: Tensor) -> Tensor:
-    """Values of rows, ``[B, ...]``, as values of queries, ``[Q, ...]``: those of the first row.
-
-    A query that stands for no row gets those of another one.
-    """
-    if isinstance(scores, DenseScores) or scores.rows is None:
-        return x
-    first = torch.tensor(scores.rows.bounds[:-1]).clamp_(max=x.size(0) - 1)
-    return x.index_select(0, first.to(x.device, non_blocking=True))
+from pyg_bsl.ops.scores import DenseScores, Scores, at_least_float32, of_queries
 
 
 def with_vectors(scores: Scores, query: Tensor, key: Tensor, *, bounded: bool = False) -> Scores:

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores
 from pyg_bsl.ops.walk import fits_whole_rows, same_weight, walk_keys, walk_rows
+from pyg_bsl.types import Ragged
 
 LARGEST_LOGIT = 60
 """Logits of at most this size are summed without a shift: float32 spans e^-87 to e^88, so e^-60 to
@@ -36,6 +37,12 @@ def without_vectors(scores: LazyScores) -> LazyScores:
     """The scores without queries and keys, which autograd keeps, and frees after use."""
     none = scores.key.new_empty(1, 0)
     return replace(scores, query=none, key=none)
+
+
+def sum_of_rows(rows: Ragged, x: Tensor) -> Tensor:
+    """Sums of the values of each query's rows, ``[Q]``; a query may stand for very many rows."""
+    total = x.new_zeros(rows.num_rows, dtype=torch.double)
+    return total.index_add_(0, rows.row, x.double()).to(x.dtype)
 
 
 class _LogMeanExp(torch.autograd.Function):
@@ -69,9 +76,7 @@ class _LogMeanExp(torch.autograd.Function):
         logits = replace(ctx.logits, query=query, key=key)
         slope = grad_outputs[0]
         if logits.rows is not None:
-            # In float64, as a query may stand for very many rows.
-            total = log_sum.new_zeros(log_sum.shape, dtype=torch.double)
-            slope = total.index_add_(0, logits.rows.row, slope.double()).to(slope.dtype)
+            slope = sum_of_rows(logits.rows, slope)
         grad_query, grad_key = _gradients(logits, ctx.shift, log_sum, slope.masked_fill(empty, 0))
         return None, None, grad_query / ctx.tau, grad_key
 

@@ -16,36 +16,44 @@ of the plain path. Half-precision scores are reduced in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pyg_bsl.ops.fused import fused_log_mean_exp
 from pyg_bsl.ops.power_sums import fused_log_mean_power
-from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores, at_least_float32
+from pyg_bsl.ops.scores import DenseScores, LazyScores, Scores, at_least_float32, of_queries
 from pyg_bsl.ops.stream import stream
 
 Kernel = Callable[..., Tensor]
 
 
-def mean_map(scores: Scores, kernel: Kernel, *args: Tensor) -> Tensor:
+def mean_map(
+    scores: Scores, kernel: Kernel, *args: Tensor, per_query: bool = False, alike: bool = True
+) -> Tensor:
     """Mean over the negatives of ``kernel(score, *args)``.
 
     Args:
         scores: Dense or lazy scores of ``B`` rows.
         kernel: Elementwise function of the scores ``[b, n]`` and of each argument ``[b, 1]``.
         args: Values of each row, ``[B]``.
+        per_query: Whether the arguments are the same in all rows of a query. Lazy scores are then
+            reduced once a query, however many rows it stands for, as they are without arguments.
+        alike: Whether the result goes into the loss with the same weight in all rows, as under a
+            mean. It is a matter of speed alone: gradients over lazy scores are then made beside the
+            values, and once more if this turns out wrong.
 
     Shapes:
         - **output:** ``[B]``
     """
-    return _reduce(scores, kernel, args, log=False)
+    return _reduce(scores, kernel, args, False, per_query, alike)
 
 
-def log_mean_exp_map(scores: Scores, kernel: Kernel, *args: Tensor) -> Tensor:
+def log_mean_exp_map(
+    scores: Scores, kernel: Kernel, *args: Tensor, per_query: bool = False, alike: bool = True
+) -> Tensor:
     """Log-mean-exp over the negatives of ``kernel(score, *args)``; see :func:`mean_map`."""
-    return _reduce(scores, kernel, args, log=True)
+    return _reduce(scores, kernel, args, True, per_query, alike)
 
 
 def log_mean_exp(scores: Scores, tau: float) -> Tensor:
@@ -94,12 +102,20 @@ def has_power_sums(power: float) -> bool:
     return abs(power - round(power)) < 1e-6 and 1 <= round(power) <= 40
 
 
-def _reduce(scores: Scores, kernel: Kernel, args: tuple[Tensor, ...], log: bool) -> Tensor:
+def _reduce(
+    scores: Scores,
+    kernel: Kernel,
+    args: tuple[Tensor, ...],
+    log: bool,
+    per_query: bool,
+    alike: bool,
+) -> Tensor:
     if isinstance(scores, DenseScores):
         return _reduce_dense(scores.with_largest_weight_1(), kernel, args, log)
-    if args:
-        return stream(scores, kernel, args, log)
-    return scores.spread(stream(replace(scores, rows=None), kernel, args, log))
+    if per_query:
+        args = tuple(of_queries(scores, x) for x in args)
+    per_query = per_query or not args
+    return stream(scores, kernel, args, log, per_query=per_query, alike=alike)
 
 
 def _reduce_dense(

@@ -160,3 +160,14 @@ def _float(x: Tensor) -> torch.dtype:
 
 
 Scores = DenseScores | LazyScores
+
+
+def of_queries(scores: Scores, x: Tensor) -> Tensor:
+    """Values of rows, ``[B, ...]``, as values of queries, ``[Q, ...]``: those of the first row.
+
+    A query that stands for no row gets those of another one.
+    """
+    if isinstance(scores, DenseScores) or scores.rows is None:
+        return x
+    first = torch.tensor(scores.rows.bounds[:-1]).clamp_(max=x.size(0) - 1)
+    return x.index_select(0, first.to(x.device, non_blocking=True))

@@ -1,4 +1,8 @@
-"""Streamed reductions of any elementwise kernel, with gradients made in the same pass."""
+"""Streamed reductions of any elementwise kernel, with gradients made in the same pass.
+
+As in :mod:`pyg_bsl.ops.fused`, the guess is that all rows of the loss weigh the same. Where it is
+known that they do not, values and gradients are made in a pass each, and none is thrown away.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pyg_bsl.ops.fused import sum_of_rows, without_vectors
 from pyg_bsl.ops.native import native
 from pyg_bsl.ops.plain import plain
 from pyg_bsl.ops.reduction import Reduction
@@ -20,21 +25,39 @@ from pyg_bsl.ops.walk import same_weight, walk_rows
 Kernel = Callable[..., Tensor]
 
 
-def stream(scores: LazyScores, kernel: Kernel, args: tuple[Tensor, ...], log: bool) -> Tensor:
+def stream(
+    scores: LazyScores,
+    kernel: Kernel,
+    args: tuple[Tensor, ...],
+    log: bool,
+    *,
+    per_query: bool = False,
+    alike: bool = True,
+) -> Tensor:
     """Mean (or log-mean-exp) over the keys of ``kernel(score, *args)`` for every row, ``[B]``.
+
+    Args:
+        scores: The scores.
+        kernel: Elementwise function of the scores and of each argument.
+        args: Values of each row, ``[B]``; of each query, ``[Q]``, if ``per_query``.
+        log: Whether to take log-mean-exps.
+        per_query: Whether to reduce once a query, however many rows it stands for.
+        alike: Whether the rows are likely to weigh the same in the final loss.
 
     Raises:
         ValueError: If the kernel closes over a tensor that needs a gradient.
     """
     scores = scores.in_float32().with_largest_weight_1()
-    arg = scores.query.new_empty(scores.num_rows, 0)
+    arg = scores.query.new_empty(scores.query.size(0) if per_query else scores.num_rows, 0)
     if args:
         arg = torch.stack([x.to(scores.query.dtype) for x in args], 1)
     _refuse_hidden_gradients(kernel, scores, arg)
     needs_grad = torch.is_grad_enabled() and any(
         x.requires_grad for x in (scores.query, scores.key, arg)
     )
-    return _Stream.apply(kernel, log, needs_grad, scores, scores.query, scores.key, arg)
+    # Off the CPU the check of the guess would make the host wait: no guess is made.
+    guess = alike and needs_grad and scores.query.device.type == "cpu"
+    return _Stream.apply(kernel, log, per_query, guess, scores, scores.query, scores.key, arg)
 
 
 class _Stream(torch.autograd.Function):
@@ -43,31 +66,38 @@ class _Stream(torch.autograd.Function):
         ctx: Any,
         kernel: Kernel,
         log: bool,
-        needs_grad: bool,
+        per_query: bool,
+        guess: bool,
         scores: LazyScores,
         query: Tensor,
         key: Tensor,
         arg: Tensor,
     ) -> Tensor:
         scores = replace(scores, query=query, key=key)
-        # Off the CPU the check of the guess would make the host wait: no guess is made.
-        guess = needs_grad and query.device.type == "cpu"
-        out, *grads = _reduce(scores, kernel, arg, log, arg.new_ones(len(arg)) if guess else None)
-        ctx.kernel, ctx.log, ctx.scores, ctx.guess = kernel, log, scores, guess
-        ctx.save_for_backward(query, key, arg, *grads)
-        return out
+        rows = scores.rows if per_query else None
+        work = replace(scores, rows=None) if per_query else scores
+        weight = None
+        if guess:
+            weight = arg.new_ones(len(arg)) if rows is None else rows.counts().to(arg.dtype)
+        out, *grads = _reduce(work, kernel, arg, log, weight)
+        ctx.kernel, ctx.log, ctx.scores, ctx.rows = kernel, log, without_vectors(work), rows
+        ctx.save_for_backward(query, key, arg, *(grads if guess else ()))
+        return out if rows is None else scores.spread(out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, arg, *grads = ctx.saved_tensors
-        weight = same_weight(grad_outputs[0]) if ctx.guess else None
+        slope = grad_outputs[0]
+        weight = same_weight(slope) if grads else None
         if weight is not None:
             grads = [weight * grad for grad in grads]
         else:
+            if ctx.rows is not None:
+                slope = sum_of_rows(ctx.rows, slope)
             scores = replace(ctx.scores, query=query, key=key)
-            _, *grads = _reduce(scores, ctx.kernel, arg, ctx.log, grad_outputs[0])
-        return None, None, None, None, *grads
+            _, *grads = _reduce(scores, ctx.kernel, arg, ctx.log, slope)
+        return None, None, None, None, None, *grads
 
 
 def _reduce(

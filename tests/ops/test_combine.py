@@ -14,7 +14,6 @@ from pyg_bsl.ops import (
     mean_map,
     num_negatives,
     of_queries,
-    once_a_query,
     with_vectors,
 )
 from tests.ops.cases import (
@@ -48,7 +47,7 @@ def test_once_a_query_equals_once_a_row(rows, drop, weighted, reduce) -> None:
         return (s - m) ** 2
 
     def both(s: DenseScores | LazyScores) -> Tensor:
-        return once_a_query(reduce, s, kernel, scores.spread(margin))
+        return reduce(s, kernel, scores.spread(margin), per_query=True)
 
     assert_same(both, scores, [margin])
     torch.testing.assert_close(both(scores), reduce(scores, kernel, scores.spread(margin)))
@@ -60,7 +59,7 @@ def test_once_a_query_does_the_work_once() -> None:
         rows = ragged([[0] * count] * 4)
         scores = replace(lazy_scores(0, num_queries=4, num_keys=500), rows=rows)
         with LargestTensor() as made:
-            once_a_query(mean_map, scores, lambda s, m: s * m, torch.ones(4 * count))
+            mean_map(scores, lambda s, m: s * m, torch.ones(4 * count), per_query=True)
         work.append(made.work)
     assert work[1] < 1.5 * work[0]
 

@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_bsl.losses import BCE, CCL, LLPAUC, MSE, DrRL, Loss
 from pyg_bsl.ops import LazyScores, Scores, log_mean_exp_map, log_mean_power, mean_map
-from pyg_bsl.ops.stream import stream
+from pyg_bsl.ops.stream import _reduce, stream
+from pyg_bsl.ops.tiles import TileScores
+from pyg_bsl.types import UserItems
 from tests.ops.cases import (
     BOTH_TYPES,
     EVERY_KIND,
@@ -15,6 +18,7 @@ from tests.ops.cases import (
     NoReadBack,
     assert_near,
     assert_same,
+    calls_of,
     lazy_scores,
     per_row,
     ragged,
@@ -206,6 +210,34 @@ def test_equal_runs_give_equal_bits(
         torch.set_num_threads(before)
     assert torch.equal(runs[0], runs[1])
     assert torch.equal(runs[0], runs[2])
+
+
+def of_losses() -> LazyScores:
+    """Scores of users with unlike numbers of positives."""
+    rows = ragged([list(range(count)) for count in (1, 5, 2, 9)])
+    query, key = (torch.randn(n, 4).requires_grad_() for n in (4, 30))
+    return LazyScores(query, key, rows, drop=rows)
+
+
+@pytest.mark.parametrize(
+    ("loss", "passes"),
+    [(MSE(), 1), (BCE(), 1), (CCL(margin=0.0), 1), (LLPAUC(), 1), (DrRL(margin=0.0), 2)],
+    ids=lambda x: str(x),
+)
+def test_a_step_makes_its_gradients_once(
+    monkeypatch: pytest.MonkeyPatch, loss: Loss, passes: int
+) -> None:
+    scores = of_losses()
+    rows = scores.rows
+    assert rows is not None
+    loss.setup(UserItems.from_pairs(rows.row, rows.col, 4, 30))
+    where = "pyg_bsl.ops.stream._reduce", "pyg_bsl.ops.tiles.TileScores.add_gradients"
+    with (
+        calls_of(monkeypatch, where[0], _reduce) as reduced,
+        calls_of(monkeypatch, where[1], TileScores.add_gradients) as products,
+    ):
+        loss(torch.zeros(17), scores, users=rows.row).backward()
+    assert (len(reduced), len(products)) == (passes, 1)
 
 
 def test_no_gradients_are_made_where_none_is_asked_for() -> None:
