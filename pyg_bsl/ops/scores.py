@@ -9,6 +9,9 @@ from torch import Tensor
 
 from pyg_bsl.types import Ragged
 
+KEPT_BLOCK = 1 << 19
+"""Numbers that are made at once of booleans: as a whole they would be a matrix of all scores."""
+
 
 @dataclass(frozen=True)
 class DenseScores:
@@ -120,7 +123,8 @@ class LazyScores:
                 return full
             return full - (drop.sum(1) if isinstance(drop, Tensor) else drop.counts())
         if isinstance(drop, Tensor):
-            return (~drop).to(kind) @ self.log_weight.to(kind).exp()
+            weight, most = self.log_weight.to(kind).exp(), max(1, KEPT_BLOCK // num_keys)
+            return torch.cat([(~part).to(kind) @ weight for part in drop.split(most)])
         # In float64: what is kept may be a small difference of large sums.
         weight = self.log_weight.double().exp()
         total = weight.sum().repeat(num_queries)

@@ -18,6 +18,7 @@ from pyg_bsl import losses
 from pyg_bsl.losses import LOSSES, Loss
 from pyg_bsl.ops import DenseScores, LazyScores
 from pyg_bsl.space import Choice, Integer, LogUniform, Uniform
+from pyg_bsl.types import Ragged
 from tests.losses.ready import call, make, needed
 from tests.ops.cases import (
     BOTH_TYPES,
@@ -447,15 +448,20 @@ def test_training_step_runs_on_any_device_and_reads_nothing_back(
 
 
 @EVERY_CASE
+@pytest.mark.parametrize(("drop", "weighted"), [("ragged", False), ("boolean", True)])
 def test_lazy_scores_make_no_matrix_of_all_scores(
-    monkeypatch: pytest.MonkeyPatch, name: str, args: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, name: str, args: dict[str, Any], drop: str, weighted: bool
 ) -> None:
-    monkeypatch.setattr("pyg_bsl.ops.tiles.CPU_TILE", 1 << 14)
+    for block in ("tiles.CPU_TILE", "scores.KEPT_BLOCK"):
+        monkeypatch.setattr(f"pyg_bsl.ops.{block}", 1 << 14)
     monkeypatch.setattr("pyg_bsl.ops.walk.LEAST_QUERIES", 1)
-    num_users, num_items = 100, 2000
-    scores = lazy_scores(0, num_queries=num_users, num_keys=num_items, dtype=torch.float32)
+    shape = num_users, num_items = 100, 2000
+    scores = lazy_scores(0, "one", "none", weighted, torch.float32, *shape)
     pos = per_row(scores, 0)
-    scores = replace(scores, drop=ragged([[q, q + 1] for q in range(num_users)]))
+    gone: Ragged | Tensor = ragged([[q, q + 1] for q in range(num_users)])
+    if drop == "boolean":
+        gone = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    scores = replace(scores, drop=gone)
     largest = LargestTensor()
     with largest:
         call(make(name, **args, **FEW_DIMENSIONS.get(name, {})), pos, scores).backward()

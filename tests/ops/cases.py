@@ -39,6 +39,7 @@ def tolerance(dtype: torch.dtype) -> float:
 def tiny_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles so small that each walk takes many of them and heavy users come in parts."""
     monkeypatch.setattr("pyg_bsl.ops.tiles.CPU_TILE", 60)
+    monkeypatch.setattr("pyg_bsl.ops.scores.KEPT_BLOCK", 60)
     monkeypatch.setattr("pyg_bsl.ops.walk.KEYS_PER_TILE", 7)
     monkeypatch.setattr("pyg_bsl.ops.walk.LEAST_QUERIES", 1)
 
