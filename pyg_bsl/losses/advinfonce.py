@@ -121,4 +121,5 @@ class AdvInfoNCE(Loss):
         hardness = log_mean_exp(with_vectors(neg, g, h, bounded=True), 1.0)
         log_mean = log_mean_exp(add_scores(neg, self.tau, g, h), 1.0) - hardness
         size = math.log(self.weight * self.num_negatives)
-        return F.softplus(size + log_mean - pos / self.tau)
+        rows = F.softplus(size + log_mean - pos / self.tau)
+        return torch.where(neg.mass() > 0, rows, 0)

@@ -20,12 +20,18 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 class Loss(nn.Module, ABC):
-    """Base class of losses over one positive and many negatives a row.
+    r"""Base class of losses over one positive and many negatives a row.
 
     A subclass implements :meth:`rows` from a positive term and the reductions of
     :mod:`pyg_bsl.ops`. It then works on a dense ``[B, N]`` tensor of negative scores and,
     unchanged, on lazy scores over a whole catalogue. Constructor arguments are kept as attributes
     of the same names.
+
+    One rule for a row whose negatives are all dropped: the mean over negatives is left out, with
+    all that stands inside it or goes with it alone, and so is the gradient to them. The row keeps
+    its positive term. Where the positive is one more term beside the negatives, as in InfoNCE, it
+    is then the only one, and the loss is :math:`-\log 1 = 0`; so it is where the positive stands
+    in nothing but gaps (BPR, PSL).
 
     What a loss learns or remembers is a parameter or a buffer of it. One whose size depends on the
     data is registered as :obj:`None` by the constructor and made by :meth:`setup`, which a trainer
@@ -115,7 +121,8 @@ class Loss(nn.Module, ABC):
         Args:
             pos: Positive scores, ``[B]``.
             neg: Negative scores, ``[B, N]``, ``-inf`` where a negative is dropped, or lazy scores
-                of ``B`` rows. A row whose negatives are all dropped keeps its positive term.
+                of ``B`` rows. A row whose negatives are all dropped keeps its positive term (see
+                :class:`Loss`).
             users: User of each row, ``[B]``. This and the next four are what some losses need
                 (:attr:`needs`), and the others ignore; BSL pools a user's positives with it.
             items: Positive item of each row, ``[B]``.

@@ -99,7 +99,8 @@ class LLPAUC(Loss):
         gain = _softplus(2 * (1 + gamma) * x - (x - self.a) ** 2 - s_pos)
         shared = (self.b, gamma, self.s_neg)
         cost = mean_map(neg, _cost, *(t.expand(pos.size(0)) for t in shared), per_query=True)
-        return -s_pos - gain / self.alpha + self.s_neg + cost / self.beta - gamma**2
+        push = torch.where(neg.mass() > 0, self.s_neg + cost / self.beta, 0)
+        return -s_pos - gain / self.alpha + push - gamma**2
 
 
 def _cost(s: Tensor, b: Tensor, gamma: Tensor, s_neg: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyg_bsl import losses
 from pyg_bsl.losses import LOSSES, Loss
-from pyg_bsl.ops import DenseScores, LazyScores
+from pyg_bsl.ops import DenseScores, LazyScores, reverse_gradient
 from pyg_bsl.space import Choice, Integer, LogUniform, Uniform
 from pyg_bsl.types import Ragged
 from tests.losses.ready import call, make, needed
@@ -362,10 +362,66 @@ def test_extremes_are_finite_with_finite_gradients_when_lazy(
                 assert all(g.isfinite().all() for g in grads)
 
 
+def positive_term(loss: Any, pos: Tensor) -> Tensor:
+    """What is left of each row where there are no negatives; rows are of different users."""
+    user, zero = torch.arange(len(pos)), torch.zeros_like(pos)
+    match type(loss).__name__:
+        case "MSE":
+            return (1 - pos) ** 2
+        case "BCE":
+            return F.softplus(-pos)
+        case "CCL" | "DrRL":
+            return 1 - pos
+        case "SL":
+            return zero if loss.include_positive else -pos / loss.tau
+        case "BSL":
+            return -pos / loss.tau1
+        case "PSL":
+            return -pos / (2 * loss.tau) if loss.activation == "exp" else zero
+        case "SLatK":
+            weight = torch.sigmoid((pos - loss.threshold[user]) / loss.tau_weight)
+            return -weight * pos / loss.tau
+        case "LLPAUC":
+            x = pos.sigmoid()
+            raised = reverse_gradient if loss.ascent else lambda x: x
+            s_pos, gamma = raised(loss.s_pos), raised(loss.gamma)
+            gain = 2 * (1 + gamma) * x - (x - loss.a) ** 2 - s_pos
+            return -s_pos - F.softplus(5 * gain) / 5 / loss.alpha - gamma**2
+        case "Talos":
+            fixed, x = loss.threshold[user].detach(), pos.detach() - loss.threshold[user]
+            pinball = torch.maximum((1 - loss.level) * x, -loss.level * x)
+            return loss.share[user] * pinball - F.logsigmoid(pos - fixed) / loss.tau
+        case "BPR" | "AdvInfoNCE" | "BC":
+            return zero
+    raise AssertionError(f"no positive term is written down for {loss}")
+
+
 @EVERY_CASE
-def test_row_without_negatives_keeps_its_positive_term_only(
-    name: str, args: dict[str, Any]
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
+def test_row_without_negatives_is_its_positive_term(
+    name: str, args: dict[str, Any], lazy: bool
 ) -> None:
+    loss = make(name, **args).double()
+    if not loss.uses_negatives:
+        return
+    user, item = (torch.rand(n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 8))
+    pos = batch()[0].requires_grad_()
+    scores = LazyScores(user, item, drop=ragged([list(range(8))] * 5))
+    neg = scores if lazy else scores.dense()
+    rows = call(loss, pos, neg, reduction="none", users=torch.arange(5))
+    expected = positive_term(loss, pos)
+    torch.testing.assert_close(rows, expected.to(rows.dtype))
+    leaves = user, item, pos, *loss.parameters()
+    for got, wanted in zip(
+        torch.autograd.grad(rows.sum() + 0 * pos.sum(), leaves, materialize_grads=True),
+        torch.autograd.grad(expected.sum() + 0 * pos.sum(), leaves, materialize_grads=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
+@EVERY_CASE
+def test_row_without_negatives_leaves_the_others_alone(name: str, args: dict[str, Any]) -> None:
     loss, (pos, neg) = make(name, **args), batch()
     none = torch.full_like(neg, -torch.inf).requires_grad_()
     rows = call(loss, pos, none, reduction="none")

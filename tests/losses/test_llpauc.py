@@ -25,12 +25,8 @@ def test_equals_the_formula_and_is_raised_over_gamma_and_s_pos(
         gain = (x - loss.a) ** 2 - 2 * (1 + gamma) * x
         cost = (y - loss.b) ** 2 + 2 * (1 + gamma) * y
         positives = loss.s_pos + soft(-gain - loss.s_pos) / alpha
-        return (
-            loss.s_neg
-            + naive.mean(soft(cost - loss.s_neg), row.weight) / beta
-            - positives
-            - (gamma**2)
-        )
+        negatives = loss.s_neg + naive.mean(soft(cost - loss.s_neg), row.weight) / beta
+        return (negatives if len(row.neg) else 0) - positives - gamma**2
 
     raised = ("gamma", "s_pos") if ascent else ()
     assert_equals_naive(loss, formula, scale=scale, raised=raised)
