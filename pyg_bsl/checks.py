@@ -35,6 +35,20 @@ def check_number(name: str, value: float, *, least: float = -inf, above: float =
     return float(value)
 
 
+def check_cosine(name: str, value: float) -> float:
+    """``value`` if it is in [-1, 1]."""
+    good = isinstance(value, Real) and -1 <= value <= 1
+    _require(good, name, "a cosine, from -1 to 1", value)
+    return float(value)
+
+
+def check_seed(name: str, value: int) -> int:
+    """``value`` if it is a whole number that a generator takes."""
+    good = isinstance(value, int) and 0 <= value < 2**63
+    _require(good, name, "a whole number of at least 0 and below 2**63", value)
+    return value
+
+
 def check_share(name: str, value: float) -> float:
     """``value`` if it is in [0, 1]."""
     _require(isinstance(value, Real) and 0 <= value <= 1, name, "in [0, 1]", value)

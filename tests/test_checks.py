@@ -3,11 +3,13 @@ import math
 import pytest
 
 from pyg_bsl.checks import (
+    check_cosine,
     check_count,
     check_dropout,
     check_number,
     check_positive,
     check_positive_share,
+    check_seed,
     check_share,
 )
 
@@ -23,6 +25,8 @@ CASES = [
     (check_number, {}, [-5, 0, 1e9], [math.nan, math.inf, -math.inf, "1"], "finite"),
     (check_number, {"least": 0}, [0, 2.5], [-0.1, math.nan, math.inf], "at least 0 and finite"),
     (check_number, {"above": 1}, [1.1], [1, -2, math.nan, math.inf], "above 1 and finite"),
+    (check_cosine, {}, [-1, 0.5, 1], [-1.1, 2, math.nan, "1"], "a cosine, from -1 to 1"),
+    (check_seed, {}, [0, 7], [-1, 2.5, 2**63, math.nan, "1"], "a whole number of at least 0 and"),
     (check_share, {}, [0, 0.5, 1], [-0.1, 1.1, math.nan, "1"], "in [0, 1]"),
     (check_positive_share, {}, [0.1, 1], [0, 1.1, math.nan, "1"], "above 0 and at most 1"),
     (check_dropout, {}, [0, 0.9], [-0.1, 1, math.nan, "0"], "in [0, 1)"),

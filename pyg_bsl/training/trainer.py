@@ -529,8 +529,9 @@ def describe(part: object, skip: Iterable[str] = ()) -> dict[str, Any]:
     """Name and constructor arguments of a part, which keeps them as attributes."""
     parameters = inspect.signature(type(part)).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    names = [name for name in named if name not in {*skip}]
-    return {"name": type(part).__name__} | {name: getattr(part, name) for name in names}
+    values = {name: getattr(part, name) for name in named if name not in {*skip}}
+    wrapped = {name: describe(x) for name, x in values.items() if isinstance(x, Sampler)}
+    return {"name": type(part).__name__} | values | wrapped
 
 
 def peak_memory_mib(device: torch.device) -> float:

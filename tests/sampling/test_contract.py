@@ -16,7 +16,13 @@ DRAWING = [cls for cls in SAMPLERS.values() if "num_negatives" in inspect.signat
 
 def others(cls: type[Sampler]) -> dict[str, object]:
     """A value unlike the default for every argument."""
-    other = {bool: lambda x: not x, int: lambda x: x + 1, float: lambda x: x / 2}
+    other = {
+        bool: lambda x: not x,
+        int: lambda x: x + 1,
+        float: lambda x: x / 2,
+        str: lambda x: "Shared",
+        type(None): lambda x: 3,
+    }
     parameters = inspect.signature(cls).parameters.values()
     return {p.name: other[type(p.default)](p.default) for p in parameters}
 
@@ -91,7 +97,7 @@ def test_the_same_seed_gives_the_same_draw(cls, by):
 
 @pytest.mark.parametrize("cls", DRAWING)
 def test_another_seed_gives_another_draw(cls):
-    batch, rows, sampler = any_batch("user"), train(), cls(4)
+    batch, rows, sampler = any_batch("user"), train(), cls(num_negatives=4)
     draws = [sampler.sample(batch, rows, seeded(seed)).items.tolist() for seed in range(5)]
     assert len({str(draw) for draw in draws}) > 1
 
