@@ -105,6 +105,7 @@ OTHER: dict[str, Any] = {
     "gamma": 0.5,
     "ascent": False,
     "omega": 3.0,
+    "sampler": "Shared",
     "num_negatives": 5,
     "avoid_seen": False,
     "drop_hits": False,
@@ -250,6 +251,22 @@ def test_a_part_can_be_made_again_from_its_description(cls: type) -> None:
         assert description | sizes | args == description
         assert describe(cls(**description)) == describe(part)
         assert str(cls(**description)) == str(part)
+
+
+NUMBERS = [
+    (cls, p.name)
+    for cls in PARTS
+    for p in inspect.signature(cls).parameters.values()
+    if p.annotation in ("int", "int | None", "float", "float | None")
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), NUMBERS, ids=lambda x: getattr(x, "__name__", x))
+def test_what_is_no_number_is_refused(cls: type, name: str) -> None:
+    sizes = {size: 3 for size in ("num_users", "num_items") if size in arguments_of(cls)}
+    for bad in (math.nan, math.inf, "x"):
+        with pytest.raises(ValueError, match=rf"'{name}' must be .* \(got {bad!r}\)"):
+            cls(**(sizes | {name: bad}))
 
 
 def test_names_of_different_kinds_of_parts_do_not_meet() -> None:

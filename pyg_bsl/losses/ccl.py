@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyg_bsl.checks import check_number
+from pyg_bsl.checks import check_cosine, check_number
 from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
 from pyg_bsl.ops import Scores, mean_map
@@ -48,9 +48,7 @@ class CCL(Loss):
 
     def __init__(self, margin: float = 0.4, weight: float = 150.0) -> None:
         super().__init__()
-        if not -1 <= margin <= 1:
-            raise ValueError(f"'margin' must be a cosine, from -1 to 1 (got {margin!r})")
-        self.margin = margin
+        self.margin = check_cosine("margin", margin)
         self.weight = check_number("weight", weight, least=0)
 
     def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:

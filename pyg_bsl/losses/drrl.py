@@ -48,8 +48,8 @@ class DrRL(Loss):
         - **output:** scalar
 
     Raises:
-        ValueError: If the order is not above 1, the weight below 1, or the learning rate not
-            positive.
+        ValueError: If the order is not above 1, the weight below 1, the margin not finite, or the
+            learning rate not positive.
 
     Example:
         >>> loss, zero = DrRL(omega=2.0, weight=1.0, margin=0.5), torch.zeros(1, dtype=torch.long)
@@ -77,7 +77,7 @@ class DrRL(Loss):
         super().__init__()
         self.omega = check_number("omega", omega, above=1)
         self.weight = check_number("weight", weight, least=1)
-        self.margin = margin
+        self.margin = check_number("margin", margin)
         self.margin_lr = check_positive("margin_lr", margin_lr)
         self.register_parameter("margins", None)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pyg_bsl.checks import check_count
+from pyg_bsl.checks import check_count, check_positive
 from pyg_bsl.names import pick
 from pyg_bsl.nn.svd import svd_vectors
 from pyg_bsl.space import Space
@@ -121,10 +121,8 @@ class EmbeddingBackbone(Backbone):
     ) -> None:
         super().__init__(num_users, num_items, embedding_dim=embedding_dim)
         pick("init", init, {"xavier": None, "normal": None, "svd": None})
-        if not 0 < init_std < float("inf"):
-            raise ValueError(f"'init_std' must be positive (got {init_std})")
         self.init = init
-        self.init_std = init_std
+        self.init_std = check_positive("init_std", init_std)
         self.user_embedding = nn.Parameter(torch.empty(self.num_users, self.embedding_dim))
         self.item_embedding = nn.Parameter(torch.empty(self.num_items, self.embedding_dim))
         self.reset_embeddings()

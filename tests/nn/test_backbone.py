@@ -221,7 +221,7 @@ def test_bad_options_are_errors(cls):
         cls(3, 3, embedding_dim=0)
     with pytest.raises(ValueError, match="Unknown init 'xaver'; did you mean 'xavier'"):
         cls(3, 3, init="xaver")
-    with pytest.raises(ValueError, match=r"'init_std' must be positive \(got 0\)"):
+    with pytest.raises(ValueError, match=r"'init_std' must be positive and finite \(got 0\)"):
         cls(3, 3, init="normal", init_std=0)
     for name in ("dropout", "node_dropout", "edge_dropout"):
         if name in inspect.signature(cls).parameters:
