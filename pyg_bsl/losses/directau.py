@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_bsl.checks import check_number
 from pyg_bsl.losses.base import Loss
 from pyg_bsl.losses.context import Context
-from pyg_bsl.ops import LazyScores, Scores, log_mean_exp
+from pyg_bsl.ops import Scores
+from pyg_bsl.ops.uniformity import uniformity
 from pyg_bsl.space import LogUniform, Space
-from pyg_bsl.types import Ragged
 
 
 class DirectAU(Loss):
@@ -74,18 +72,3 @@ class DirectAU(Loss):
         )
         alignment = (user - item).square().sum(1)
         return alignment + self.gamma / 2 * (uniformity(user) + uniformity(item))
-
-
-def uniformity(x: Tensor) -> Tensor:
-    r"""Log of the mean over pairs of two different rows of :math:`e^{-2 \|x - x'\|^2}`.
-
-    For unit vectors this is a log-mean-exp of :math:`4 \cos - 4`, streamed like any other; 0 where
-    there is only one row.
-    """
-    num_rows = x.size(0)
-    if num_rows < 2:
-        return x.new_zeros(())
-    each = torch.arange(num_rows, device=x.device)
-    itself = Ragged(tuple(range(num_rows + 1)), each, each)
-    per_row = log_mean_exp(LazyScores(x, x, drop=itself, bounded=True), 0.25)
-    return per_row.logsumexp(0) - math.log(num_rows) - 4

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyg_bsl.losses import DirectAU
-from pyg_bsl.losses.directau import uniformity
+from pyg_bsl.ops.uniformity import uniformity
 from tests.ops.cases import LargestTensor
 
 
