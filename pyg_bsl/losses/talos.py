@@ -42,7 +42,9 @@ class Talos(Loss):
     Args:
         tau: Temperature :math:`\tau`.
         k: List length :math:`K` that is optimised for.
-        threshold_lr: Learning rate of the thresholds.
+        threshold_lr: Learning rate of the thresholds. The paper's 0.001 is for thousands of small
+            steps; in the hundreds of a training here thresholds that start at 0 would not get to
+            where they belong.
 
     Shapes:
         - **input:** positive scores :math:`(B)`, negative scores :math:`(B, N)`, users :math:`(B)`
@@ -58,14 +60,17 @@ class Talos(Loss):
         0.0
     """
 
-    search_space: ClassVar[Mapping[str, Space]] = {"tau": LogUniform(0.02, 0.5)}
+    search_space: ClassVar[Mapping[str, Space]] = {
+        "tau": LogUniform(0.02, 0.5),
+        "threshold_lr": LogUniform(0.005, 0.1),
+    }
     needs = ("users",)
 
     threshold: nn.Parameter | None
     share: Tensor | None
     level: Tensor | None
 
-    def __init__(self, tau: float = 0.1, *, k: int = 20, threshold_lr: float = 1e-3) -> None:
+    def __init__(self, tau: float = 0.1, *, k: int = 20, threshold_lr: float = 0.02) -> None:
         super().__init__()
         self.tau = check_positive("tau", tau)
         self.k = check_count("k", k)

@@ -1,8 +1,13 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_bsl.data import build_graph
+from pyg_bsl.data.hetero import make_hetero
 from pyg_bsl.losses import Talos
+from pyg_bsl.nn import MF
+from pyg_bsl.training import Trainer
 from pyg_bsl.types import UserItems
 from tests.losses import naive
 from tests.losses.naive import Row, assert_equals_naive
@@ -71,4 +76,22 @@ def test_scores_get_no_gradient_from_the_thresholds_nor_thresholds_from_the_rank
 
 def test_thresholds_learn_at_their_own_rate() -> None:
     (group,) = make("Talos").parameter_groups(0.1)
-    assert group["lr"] == 1e-3
+    assert group["lr"] == 0.02
+
+
+def test_thresholds_are_learned_in_a_training_with_the_defaults() -> None:
+    num_users, num_items, k = 60, 100, 10
+    generator = torch.Generator().manual_seed(0)
+    pairs = [  # eight of the twenty items of the user's cluster
+        (user, 5 * item + user % 5)
+        for user in range(num_users)
+        for item in torch.randperm(20, generator=generator)[:8].tolist()
+    ]
+    graph = build_graph(make_hetero(torch.tensor(pairs).t().contiguous(), num_users, num_items))
+    torch.manual_seed(0)
+    backbone, loss = MF(num_users, num_items, embedding_dim=8), Talos(k=k)
+    Trainer(backbone, loss).fit(graph, epochs=20)
+    emb = backbone(graph)
+    scores = F.normalize(emb.user, dim=1) @ F.normalize(emb.item, dim=1).t()
+    above = (scores > loss.threshold[:, None]).sum(1).double().mean()
+    assert above == pytest.approx(k, rel=0.15)
