@@ -45,7 +45,10 @@ class AdvInfoNCE(Loss):
         tau: Temperature :math:`\tau`.
         weight: Weight :math:`w` of the negatives, :math:`K` in the paper.
         every: Epochs from one move of the adversary to the next.
-        adversary_lr: Learning rate of the adversary.
+        adversary_lr: Learning rate of the adversary. The paper's 0.00005 is for a thousand small
+            steps an epoch, and a dozen of them move nothing. On MovieLens small the adversary does
+            not pay: validation NDCG@20 0.155 without it, 0.154 at 0.005, the most that costs next
+            to nothing, 0.150 at 0.01 and 0.136 at 0.02 (MF, 40 epochs, one seed).
         adversary_dim: Size of the adversary's vectors.
         num_negatives: Number :math:`M` of negatives that the sum stands for.
 
@@ -64,7 +67,10 @@ class AdvInfoNCE(Loss):
         0.6931
     """
 
-    search_space: ClassVar[Mapping[str, Space]] = {"tau": LogUniform(0.02, 1.0)}
+    search_space: ClassVar[Mapping[str, Space]] = {
+        "tau": LogUniform(0.02, 1.0),
+        "adversary_lr": LogUniform(0.0005, 0.02),
+    }
     needs = ("users", "negatives")
 
     user: nn.Parameter | None
@@ -76,7 +82,7 @@ class AdvInfoNCE(Loss):
         weight: float = 64.0,
         *,
         every: int = 5,
-        adversary_lr: float = 5e-5,
+        adversary_lr: float = 0.005,
         adversary_dim: int = 64,
         num_negatives: int = 1000,
     ) -> None:

@@ -4,9 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_bsl.losses import SL, AdvInfoNCE
+from pyg_bsl.nn import MF
 from pyg_bsl.ops import LazyScores
+from pyg_bsl.training import Trainer
 from tests.losses.naive import Row, assert_equals_naive
 from tests.losses.ready import NUM_ITEMS, make, train
+from tests.planted import planted
 
 
 @pytest.mark.parametrize("moves", [True, False], ids=["raised", "still"])
@@ -57,7 +60,23 @@ def test_the_adversary_moves_every_so_often() -> None:
         loss.on_epoch_start(epoch, train(), lambda: None)
         moves.append(loss.adversary_moves)
     assert moves == [False, False, True, False, False, True, False]
-    assert [group["lr"] for group in loss.parameter_groups(0.1)] == [5e-5]
+    assert [group["lr"] for group in loss.parameter_groups(0.1)] == [0.005]
+
+
+def test_the_adversary_changes_its_mind_in_a_training_with_the_defaults() -> None:
+    graph, loss = planted(), AdvInfoNCE()
+    torch.manual_seed(0)
+    backbone = MF(graph.num_users, graph.num_items, embedding_dim=8)
+    loss.setup(graph.train)
+
+    def hardness() -> Tensor:
+        user, item = (F.normalize(x.detach(), dim=1) for x in (loss.user, loss.item))
+        return (user @ item.t()).softmax(1)
+
+    before = hardness()
+    Trainer(backbone, loss).fit(graph, epochs=20)
+    change = hardness() - before
+    assert change.std() > 0.1 * before.std()
 
 
 def test_an_adversary_without_opinion_is_sl_with_the_positive_and_its_weight() -> None:
