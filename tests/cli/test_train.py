@@ -1,93 +1,17 @@
-"""The command line, in process but for what needs a process of its own."""
+"""``pyg-bsl train``, in process but for what needs a process of its own."""
 
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-from importlib import metadata
-from pathlib import Path
 
 import pytest
 import torch
 
-from pyg_bsl.cli import main
-from pyg_bsl.data.table import DATASETS
-from pyg_bsl.losses import LOSSES
 from pyg_bsl.training.checkpoint import load_run
+from tests.cli.commands import QUICK, call, command, read
 from tests.planted import pairs, write_folder
 from tests.training.test_result import KEYS
-
-
-@pytest.fixture(autouse=True)
-def leave_no_trace(monkeypatch):
-    """Puts back what the command sets for the process, as is right for a command."""
-    root, own, threads = logging.getLogger(), logging.getLogger("pyg_bsl"), torch.get_num_threads()
-    levels, handlers = (root.level, own.level), root.handlers[:]
-    on_term = signal.getsignal(signal.SIGTERM)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("COLUMNS", "100")
-    yield
-    assert signal.getsignal(signal.SIGTERM) is on_term
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    own.setLevel(levels[1])
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_folder(tmp_path_factory.mktemp("data") / "own")
-
-
-QUICK = "--no-tracking --quiet --epochs 3 --k 5,10 --metric ndcg@5 --eval-every 2"
-
-
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory):
-    """The output folder of a finished run."""
-    output = tmp_path_factory.mktemp("runs") / "run"
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    flags = "--loss BSL --loss.tau1 0.5 --loss.tau2 0.4 --backbone.embedding_dim 8 --seed 4"
-    assert (
-        main(["train", "--data", str(data), "--output", str(output), *f"{QUICK} {flags}".split()])
-        == 0
-    )
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    return output
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder to stand in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def read(output):
-    return json.loads((Path(output) / "result.json").read_text())
-
-
-def call(line, *more):
-    return main([*line.split(), *map(str, more)])
-
-
-def command(*words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "pyg_bsl", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-
-
-# Training
 
 
 def test_a_run_leaves_a_result_with_everything_in_it(run):
@@ -304,6 +228,41 @@ def test_a_store_that_cannot_be_used_is_told_before_training(data, here, capsys)
     assert not (here / "out").exists()
 
 
+# Help
+
+
+@pytest.mark.parametrize(
+    ("line", "there", "not_there"),
+    [
+        ("train", "--loss.tau FLOAT|--loss.include_positive|loss SL|backbone MF", "--loss.tau1"),
+        ("train --loss BSL", "--loss.tau1 FLOAT|--loss.tau2|loss BSL", "--loss.tau FLOAT"),
+        ("train --loss BPR", "--loss LOSS", "--loss."),
+        ("train --backbone NGCF", "--backbone.node_dropout FLOAT|--backbone.num_layers INT", "!"),
+        ("train --sampler Uniform", "sampler Uniform|--sampler.num_negatives INT", "!"),
+        ("train", "--batch-size INT|--lr FLOAT|--k INT,INT,...|--device STR|--patience INT", "!"),
+        ("train", "--files.user INT|STR|--files.split STR|--no-tracking|--config|--output", "!"),
+        ("train", "[40]|[10,20]|[that of the data set; one of holdout, psl-iid,", "None]"),
+        ("evaluate", "--k INT,INT,...|--protocol STR|--json|[that of the run]", "--lr"),
+        ("datasets", "List the data sets.", "--lr"),
+    ],
+)
+def test_help_lists_the_flags_of_the_parts_that_were_chosen(capsys, line, there, not_there):
+    assert call(f"{line} --help") == 0
+    out, err = capsys.readouterr()
+    out = " ".join(out.split())
+    for text in there.replace("INT|STR", "INT STR").split("|"):
+        assert text in out.replace("INT|STR", "INT STR")
+    assert not_there not in out.replace("--no-loss.", "")
+    assert err == ""
+
+
+def test_help_looks_the_same_with_a_file_that_chooses_the_parts(here, capsys):
+    (here / "a.json").write_text('{"loss": "PSL", "backbone": {"name": "LightGCN"}}')
+    assert call("train --config a.json --help") == 0
+    out = capsys.readouterr().out
+    assert "loss PSL:" in out and "backbone LightGCN:" in out
+
+
 # Interrupts
 
 
@@ -349,165 +308,6 @@ def test_sigterm_of_a_real_process_is_an_interrupt(data, tmp_path):
     content, weights = load_run(output)
     assert content["status"] == "interrupted" and content["best_epoch"] >= 1
     assert content["metrics"]["valid"] and weights
-
-
-# Evaluating
-
-
-@pytest.mark.parametrize("backbone", ["MF", "NGCF", "LightGCN"])
-def test_evaluate_gives_the_runs_own_test_metrics(data, here, capsys, backbone):
-    line = f"train {QUICK} --backbone {backbone} --epochs 1 --output out --data"
-    assert call(line, data) == 0
-    capsys.readouterr()
-    assert call("evaluate out --json") == 0
-    assert json.loads(capsys.readouterr().out) == read("out")["metrics"]["test"]
-    assert call("evaluate out --split valid --json") == 0
-    assert json.loads(capsys.readouterr().out) == read("out")["metrics"]["valid"]
-
-
-def test_evaluate_ranks_as_the_run_did(data, here, capsys):
-    assert call(f"train {QUICK} --loss BPR --output out --data", data) == 0
-    assert read("out")["config"]["trainer"]["rank_by"] == "dot"
-    capsys.readouterr()
-    assert call("evaluate out --json") == 0
-    assert json.loads(capsys.readouterr().out) == read("out")["metrics"]["test"]
-
-
-def test_a_run_whose_epoch_was_chosen_on_the_test_set_says_so_for_ever(data, here, capsys):
-    line = QUICK.replace("--quiet", "--protocol bsl-released")
-    assert call(f"train {line} --output out --data", data) == 0
-    out, err = capsys.readouterr()
-    assert "(chosen on the test set)" in out and "The protocol 'bsl-released' chooses" in err
-    assert re.search(r"metric +test, as valid +test", out)
-    assert read("out")["selected_on"] == "test"
-    assert call("evaluate out --protocol holdout") == 0
-    out, err = capsys.readouterr()
-    assert "protocol holdout, epoch" in out and "(chosen on the test set)" in out
-    assert "its results on the test set are optimistic by any protocol" in err
-    assert call("evaluate out --json") == 0
-    json.loads(capsys.readouterr().out)  # the warning does not stand in the way
-
-
-def test_evaluate_says_when_validation_is_the_test_set(run, capsys):
-    assert call("evaluate --protocol bsl-released --split valid", run) == 0
-    out, err = capsys.readouterr()
-    assert re.search(r"metric +test, as valid", out)
-    assert "chosen on the test set" not in out + err
-
-
-def test_evaluate_at_other_lengths_and_by_another_protocol(run, capsys):
-    assert call("evaluate --k 3 --json", run) == 0
-    metrics = json.loads(capsys.readouterr().out)
-    assert metrics.keys() >= {"ndcg@3"} and all(name.endswith("@3") for name in metrics)
-    assert call("evaluate --k 5 --protocol psl-iid --similarity dot", run) == 0
-    out = capsys.readouterr().out
-    assert "own, protocol psl-iid" in out and "ndcg@5" in out and "ndcg@10" not in out
-
-
-def test_evaluate_refuses_data_that_changed(run, data, here, capsys):
-    content = read(run)
-    changed = write_folder(here / "own")
-    (changed / "test.tsv").write_text("user_id\titem_id\nu0\ti1\n")
-    (here / "run").mkdir()
-    content["config"]["data"] = str(changed)
-    (here / "run" / "result.json").write_text(json.dumps(content))
-    (here / "run" / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
-    assert call("evaluate run") == 2
-    assert "The data are not those of the run 'run'" in capsys.readouterr().err
-
-
-def test_evaluate_refuses_weights_of_another_run(run, data, here, capsys):
-    assert call(f"train {QUICK} --output out --backbone.embedding_dim 4 --data", data) == 0
-    (here / "out" / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
-    assert call("evaluate out") == 2
-    assert "The weights in 'out' do not fit its result" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("evaluate nowhere", "'nowhere' is not the output folder of a training run"),
-        ("evaluate", "the following arguments are required: run"),
-        ("evaluate RUN --k 0", "positive whole number K"),
-        ("evaluate RUN --k x", "argument --k: 'x' is not whole numbers"),
-        ("evaluate RUN --split tets", "'split' must be one of 'valid', 'test' (got 'tets')"),
-        ("evaluate RUN --protocol hold", "Unknown protocol 'hold'; did you mean 'holdout'?"),
-        ("evaluate RUN --jsn", "Unknown flag '--jsn'; did you mean '--json'?"),
-        ("evaluate RUN more", "Unexpected argument 'more'"),
-    ],
-)
-def test_mistakes_in_evaluating_get_one_line(run, capsys, line, message):
-    assert main([str(run) if word == "RUN" else word for word in line.split()]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and message in err and "Traceback" not in err
-
-
-# Looking
-
-
-def test_datasets_lists_every_one_with_its_numbers(capsys):
-    assert call("datasets") == 0
-    out = capsys.readouterr().out
-    for name, row in DATASETS.items():
-        line = next(line for line in out.splitlines() if line.split()[:1] == [name])
-        assert f"{row.num_users:,}" in line and f"{row.num_train:,}" in line
-        assert row.protocol in line and row.description.split()[0] in line
-    assert "PYG_BSL_MIRROR" in out and "…" not in out
-
-
-def test_the_overview_names_the_commands(capsys):
-    assert call("--help") == 0
-    overview = capsys.readouterr().out
-    for name in ("train", "evaluate", "datasets"):
-        assert re.search(rf"pyg-bsl {name} +\w", overview)
-    assert call("-h") == 0
-    assert capsys.readouterr().out == overview
-    assert main([]) == 2
-
-
-@pytest.mark.parametrize(
-    ("line", "there", "not_there"),
-    [
-        ("train", "--loss.tau FLOAT|--loss.include_positive|loss SL|backbone MF", "--loss.tau1"),
-        ("train --loss BSL", "--loss.tau1 FLOAT|--loss.tau2|loss BSL", "--loss.tau FLOAT"),
-        ("train --loss BPR", "--loss LOSS", "--loss."),
-        ("train --backbone NGCF", "--backbone.node_dropout FLOAT|--backbone.num_layers INT", "!"),
-        ("train --sampler Uniform", "sampler Uniform|--sampler.num_negatives INT", "!"),
-        ("train", "--batch-size INT|--lr FLOAT|--k INT,INT,...|--device STR|--patience INT", "!"),
-        ("train", "--files.user INT|STR|--files.split STR|--no-tracking|--config|--output", "!"),
-        ("train", "[40]|[10,20]|[that of the data set; one of holdout, psl-iid,", "None]"),
-        ("evaluate", "--k INT,INT,...|--protocol STR|--json|[that of the run]", "--lr"),
-        ("datasets", "List the data sets.", "--lr"),
-    ],
-)
-def test_help_lists_the_flags_of_the_parts_that_were_chosen(capsys, line, there, not_there):
-    assert call(f"{line} --help") == 0
-    out, err = capsys.readouterr()
-    out = " ".join(out.split())
-    for text in there.replace("INT|STR", "INT STR").split("|"):
-        assert text in out.replace("INT|STR", "INT STR")
-    assert not_there not in out.replace("--no-loss.", "")
-    assert err == ""
-
-
-def test_help_looks_the_same_with_a_file_that_chooses_the_parts(here, capsys):
-    (here / "a.json").write_text('{"loss": "PSL", "backbone": {"name": "LightGCN"}}')
-    assert call("train --config a.json --help") == 0
-    out = capsys.readouterr().out
-    assert "loss PSL:" in out and "backbone LightGCN:" in out
-
-
-def test_the_version(capsys):
-    assert call("--version") == 0
-    assert capsys.readouterr().out == f"pyg-bsl {metadata.version('pyg-bsl')}\n"
-
-
-def test_the_command_in_a_process_of_its_own():
-    child = command("train", "--data", "x", "--loss", "bls")
-    out, err = child.communicate(timeout=60)
-    assert (child.returncode, out) == (2, "")
-    choices = ", ".join(sorted(LOSSES))
-    assert err == (f"pyg-bsl: error: Unknown loss 'bls'; did you mean 'BSL'? Choices: {choices}\n")
 
 
 # Mistakes: one clear line, status 2, nothing written, no data looked for
