@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class ExperimentFlags:
 
     Attributes:
         file: The settings of the configuration file (``--config``), which the flags go before.
+        asked: What of them was asked for and not chosen to go with it; None where the file does
+            not say.
     """
 
     def __init__(self, parser: Parser, argv: list[str]) -> None:
@@ -47,13 +50,15 @@ class ExperimentFlags:
         for name in (*PARTS, "dataset", "data", "config"):
             names.add_argument(f"--{name}")
         chosen, _ = names.parse_known_args(argv)
-        self.file = {} if chosen.config is None else _read_config(chosen.config, vars(chosen))
+        self.file, self.asked = ({}, None) if chosen.config is None else _read_config(chosen.config)
+        if self.asked is not None and self._differ(vars(chosen)):
+            self.file = self.asked  # what flags there are is chosen anew too
 
         def chosen_name(part: str) -> str | None:
             in_file = table_of(self.file, part).get("name")
             return getattr(chosen, part) or in_file or getattr(Experiment, part)
 
-        picked = {part: chosen_name(part) for part in PARTS}
+        picked = self._picked = {part: chosen_name(part) for part in PARTS}
         classes = {
             part: pick(part, name, tables[part])
             for part, name in picked.items()
@@ -93,6 +98,8 @@ class ExperimentFlags:
             if key in self._own and value is not None
         }
         config = dict(self.file)
+        if self.asked is not None and self._differ(given):
+            config = dict(self.asked)
         for key, value in given.items():
             part, _, argument = key.partition(".")
             if key in PARTS:
@@ -101,7 +108,9 @@ class ExperimentFlags:
                 same = entry.get("name", getattr(Experiment, key)) == value
                 config[key] = {**entry, "name": value} if same else {"name": value}
             elif argument:
-                config[part] = {**table_of(config, part), argument: value}
+                # A part that was chosen for the file's run is asked for with its argument.
+                own = {"name": self._picked[part]} if part in PARTS else {}
+                config[part] = {**own, **table_of(config, part), argument: value}
             elif key in ("dataset", "data"):
                 other = ("dataset",) if key == "data" else ("data", "files")
                 config = {k: v for k, v in config.items() if k not in other} | {key: value}
@@ -116,6 +125,28 @@ class ExperimentFlags:
                 "Say what to train on: --dataset NAME (see pyg-bsl datasets) or --data FOLDER"
             )
         return Experiment.from_config(config)
+
+    def _differ(self, given: Mapping[str, Any]) -> bool:
+        """Whether flags say anything else than the file. Its settings were chosen to go together.
+
+        Where they do, what was asked for stays and what goes with it is chosen anew.
+        """
+
+        def in_file(key: str) -> Any:
+            part, _, argument = key.partition(".")
+            if key in PARTS:
+                return table_of(self.file, key).get("name")
+            if argument:
+                return table_of(self.file, part).get(argument)
+            if key in ("dataset", "data", "root", "epochs", "seed"):
+                return self.file.get(key)
+            return table_of(self.file, "trainer").get(key)
+
+        def value(key: str) -> Any:
+            return str(Path(given[key]).absolute()) if key == "data" else given[key]
+
+        own = (key for key in given if given[key] is not None and key != "config")
+        return any(value(key) != in_file(key) for key in own)
 
 
 def set_threads(parser: Parser, threads: int | None) -> None:
@@ -132,16 +163,8 @@ def protocols() -> str:
     return f"one of {', '.join(PROTOCOLS)}"
 
 
-def _read_config(file: str, names: dict[str, str | None]) -> dict[str, Any]:
-    """The settings in a file.
-
-    Those in a ``result.json`` were chosen to go together. Where a flag names another part or other
-    data, what was asked for stays and what goes with it is chosen anew.
-
-    Args:
-        file: The file.
-        names: What the flags name: parts, dataset, data.
-    """
+def _read_config(file: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The settings in a file, and what of them was asked for, which a ``result.json`` says."""
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file '{file}'")
@@ -153,10 +176,5 @@ def _read_config(file: str, names: dict[str, str | None]) -> dict[str, Any]:
     settings = content.get("config", content) if isinstance(content, dict) else None
     if not isinstance(settings, dict):
         raise ValueError(f"The configuration file '{file}' must hold one table of settings")
-    before = {part: table_of(settings, part).get("name") for part in PARTS}
-    before |= {"dataset": settings.get("dataset"), "data": settings.get("data")}
-    if names["data"] is not None:
-        names = names | {"data": str(Path(names["data"]).absolute())}
-    other = any(names[key] not in (None, name) for key, name in before.items())
     asked = content.get("asked") if settings is not content else None
-    return asked if other and isinstance(asked, dict) else settings
+    return settings, asked if isinstance(asked, dict) else None

@@ -69,7 +69,7 @@ class BSL(Loss):
         super().__init__()
         self.tau1 = check_positive("tau1", tau1)
         self.tau2 = check_positive("tau2", tau2)
-        self.weight = self.tau2 / self.tau1 if weight is None else check_positive("weight", weight)
+        self.weight = None if weight is None else check_positive("weight", weight)
 
     @classmethod
     def as_released(cls, t1: float, t2: float) -> BSL:
@@ -96,4 +96,5 @@ class BSL(Loss):
         pull = pos / self.tau1
         if context.users is not None:
             pull = segment_log_mean_exp(pull, context.users)
-        return self.weight * log_mean_exp(neg, self.tau2) - pull
+        weight = self.tau2 / self.tau1 if self.weight is None else self.weight
+        return weight * log_mean_exp(neg, self.tau2) - pull

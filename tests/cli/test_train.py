@@ -25,7 +25,7 @@ def test_a_run_leaves_a_result_with_everything_in_it(run):
     assert content["num_train"] == len(pairs()["train"])
     assert content["protocol"] == "holdout" and content["data"]["name"] == "own"
     config = content["config"]
-    assert config["loss"] == {"name": "BSL", "tau1": 0.5, "tau2": 0.4, "weight": 0.8}
+    assert config["loss"] == {"name": "BSL", "tau1": 0.5, "tau2": 0.4, "weight": None}
     assert config["backbone"]["embedding_dim"] == 8
     assert weights["user_embedding"].shape == (24, 8)
 
@@ -139,6 +139,46 @@ def test_a_flag_that_names_no_other_part_leaves_the_rest_as_it_was_chosen(run, h
     before, after = read(run)["config"], read("out")["config"]
     assert after["trainer"] == before["trainer"] and after["sampler"] == before["sampler"]
     assert after["loss"] == before["loss"] | {"tau2": 0.3}
+
+
+@pytest.fixture(scope="module")
+def plain(data, tmp_path_factory):
+    """The result of a run with nothing but defaults."""
+    output = tmp_path_factory.mktemp("runs") / "plain"
+    assert call(f"train {QUICK} --epochs 1 --loss BSL --output", output, "--data", data) == 0
+    return output / "result.json"
+
+
+@pytest.mark.parametrize(
+    ("flags", "loss", "trainer"),
+    [
+        ("--loss.tau2 0.2", {"tau1": 0.1, "tau2": 0.2, "weight": None}, {"similarity": "cosine"}),
+        (
+            "--similarity dot",
+            {"tau2": 0.1},
+            {"similarity": "dot", "rank_by": "dot", "unit_norm": False, "lr": 0.01},
+        ),
+        ("--similarity dot --lr 0.1", {}, {"rank_by": "dot", "lr": 0.1}),
+        ("--seed 0 --lr 0.1", {}, {"similarity": "cosine", "lr": 0.1}),
+        ("--seed 5", {"tau1": 0.1}, {"rank_by": "cosine", "unit_norm": True, "lr": 0.1}),
+    ],
+)
+def test_what_goes_with_a_changed_flag_is_chosen_anew(plain, here, flags, loss, trainer):
+    assert call(f"train --no-tracking --quiet --output out {flags} --config", plain) == 0
+    config = read("out")["config"]
+    assert config["loss"] | loss == config["loss"]
+    assert config["trainer"] | trainer == config["trainer"]
+    assert config["sampler"]["name"] == "AllItems" and config["epochs"] == 1
+
+
+def test_an_argument_of_a_part_that_was_chosen_goes_to_that_part(plain, here):
+    line = "train --no-tracking --quiet --output out --sampler.power 0.5 --config"
+    assert call(line, plain) == 0
+    assert read("out")["config"]["sampler"] == {
+        "name": "AllItems",
+        "avoid_seen": True,
+        "power": 0.5,
+    }
 
 
 def test_a_flag_names_other_data_than_the_file(run, here):

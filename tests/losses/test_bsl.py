@@ -162,12 +162,13 @@ def test_arguments_are_positive(name: str) -> None:
 
 
 def test_weight_is_by_default_the_ratio_of_temperatures() -> None:
-    assert BSL(0.2, 0.1).weight == 0.5
-    assert BSL(0.2, 0.1, weight=1.2).weight == 1.2
+    pos, neg = torch.zeros(2), torch.rand(2, 5)
+    assert torch.equal(BSL(0.2, 0.1)(pos, neg), BSL(0.2, 0.1, weight=0.5)(pos, neg))
+    assert BSL(0.2, 0.1).weight is None  # as asked for: a description says that it is derived
 
 
 def test_prints_its_arguments() -> None:
-    assert str(BSL(0.2, 0.1)) == "BSL(tau1=0.2, tau2=0.1, weight=0.5)"
+    assert str(BSL(0.2, 0.1)) == "BSL(tau1=0.2, tau2=0.1, weight=None)"
 
 
 def test_unpooled_with_the_default_weight_it_is_a_multiple_of_sl() -> None:
