@@ -30,7 +30,13 @@ e^60 leaves a factor of e^27 for the numbers of items and rows."""
 def fused_log_mean_exp(scores: LazyScores, tau: float) -> Tensor:
     r"""Log-mean-exp over the keys of :math:`s_{bj} / \tau`, ``[B]``."""
     scores = scores.in_float32().with_largest_weight_1()
-    return _LogMeanExp.apply(scores, tau, scores.query, scores.key)
+    wanted = wants_gradient(scores.query, scores.key)
+    return _LogMeanExp.apply(scores, tau, wanted, scores.query, scores.key)
+
+
+def wants_gradient(*inputs: Tensor) -> bool:
+    """Whether a gradient may be asked for: where none is, a pass over the scores is its value."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
 
 
 def without_vectors(scores: LazyScores) -> LazyScores:
@@ -47,13 +53,15 @@ def sum_of_rows(rows: Ragged, x: Tensor) -> Tensor:
 
 class _LogMeanExp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scores: LazyScores, tau: float, query: Tensor, key: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, scores: LazyScores, tau: float, wanted: bool, query: Tensor, key: Tensor
+    ) -> Tensor:
         log_weight = scores.log_weight
         shift = _needs_shift(scores, tau)
         # From here on scores are logits.
         logits = replace(scores, query=query / tau, key=key, log_weight=log_weight)
         grads: list[Tensor] = []
-        if fits_whole_rows(scores):
+        if wanted and fits_whole_rows(scores):
             log_sum, *grads = _sums_and_gradients(logits, shift)
         else:
             log_sum = _sums(logits, shift)
@@ -72,13 +80,13 @@ class _LogMeanExp(torch.autograd.Function):
         query, key, log_sum, empty, *grads = ctx.saved_tensors
         weight = same_weight(grad_outputs[0]) if grads else None
         if weight is not None:
-            return None, None, (weight / ctx.tau) * grads[0], weight * grads[1]
+            return None, None, None, (weight / ctx.tau) * grads[0], weight * grads[1]
         logits = replace(ctx.logits, query=query, key=key)
         slope = grad_outputs[0]
         if logits.rows is not None:
             slope = sum_of_rows(logits.rows, slope)
         grad_query, grad_key = _gradients(logits, ctx.shift, log_sum, slope.masked_fill(empty, 0))
-        return None, None, grad_query / ctx.tau, grad_key
+        return None, None, None, grad_query / ctx.tau, grad_key
 
 
 def _needs_shift(scores: LazyScores, tau: float) -> bool:

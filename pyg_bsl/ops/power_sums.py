@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pyg_bsl.ops.fused import without_vectors
+from pyg_bsl.ops.fused import wants_gradient, without_vectors
 from pyg_bsl.ops.native_powers import NativePowers, native_powers
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores, tile_size
@@ -34,13 +34,20 @@ def fused_log_mean_power(scores: LazyScores, pos: Tensor, power: int) -> Tensor:
     r"""Log-mean over the keys of :math:`(1 + (s_{bj} - s_b) / 2)^m`, ``[B]``."""
     scores = scores.in_float32().with_largest_weight_1()
     y = (1 - pos.to(scores.query.dtype)) / 2
-    return _LogMeanPower.apply(scores, power, scores.query, scores.key, y)
+    wanted = wants_gradient(scores.query, scores.key, y)
+    return _LogMeanPower.apply(scores, power, wanted, scores.query, scores.key, y)
 
 
 class _LogMeanPower(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, scores: LazyScores, power: int, query: Tensor, key: Tensor, y: Tensor
+        ctx: Any,
+        scores: LazyScores,
+        power: int,
+        wanted: bool,
+        query: Tensor,
+        key: Tensor,
+        y: Tensor,
     ) -> Tensor:
         halves = replace(scores, query=query / 2, key=key)
         rows = scores.rows
@@ -48,7 +55,7 @@ class _LogMeanPower(torch.autograd.Function):
         count = scores.query_mass()
         passes = _passes(halves, power)
         grads: list[Tensor] = []
-        if fits_whole_rows(scores):
+        if wanted and fits_whole_rows(scores):
             out, slope, slopes, top, *grads = _rows_and_gradients(halves, passes, count, row, y)
         else:
             total, top = _sums(halves, passes)
@@ -69,12 +76,12 @@ class _LogMeanPower(torch.autograd.Function):
         grad = grad_outputs[0]
         weight = same_weight(grad) if grads else None
         if weight is not None:
-            return None, None, weight / 2 * grads[0], weight * grads[1], grad * slope
+            return None, None, None, weight / 2 * grads[0], weight * grads[1], grad * slope
         halves = replace(ctx.halves, query=query, key=key)
         coefficient = slopes.new_zeros(query.size(0), slopes.size(1))
         coefficient.index_add_(0, ctx.row, grad[:, None] * slopes)
         grad_query, grad_key = _gradients(halves, ctx.passes, top, coefficient)
-        return None, None, grad_query / 2, grad_key, grad * slope
+        return None, None, None, grad_query / 2, grad_key, grad * slope
 
 
 def _rows_and_gradients(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pyg_bsl.ops.fused import sum_of_rows, without_vectors
+from pyg_bsl.ops.fused import sum_of_rows, wants_gradient, without_vectors
 from pyg_bsl.ops.native import native
 from pyg_bsl.ops.plain import plain
 from pyg_bsl.ops.reduction import Reduction
@@ -52,11 +52,9 @@ def stream(
     if args:
         arg = torch.stack([x.to(scores.query.dtype) for x in args], 1)
     _refuse_hidden_gradients(kernel, scores, arg)
-    needs_grad = torch.is_grad_enabled() and any(
-        x.requires_grad for x in (scores.query, scores.key, arg)
-    )
     # Off the CPU the check of the guess would make the host wait: no guess is made.
-    guess = alike and needs_grad and scores.query.device.type == "cpu"
+    wanted = wants_gradient(scores.query, scores.key, arg)
+    guess = alike and wanted and scores.query.device.type == "cpu"
     return _Stream.apply(kernel, log, per_query, guess, scores, scores.query, scores.key, arg)
 
 

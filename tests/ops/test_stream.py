@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_bsl.losses import BCE, CCL, LLPAUC, MSE, DrRL, Loss
-from pyg_bsl.ops import LazyScores, Scores, log_mean_exp_map, log_mean_power, mean_map
+from pyg_bsl.ops import (
+    LazyScores,
+    Scores,
+    log_mean_exp,
+    log_mean_exp_map,
+    log_mean_power,
+    mean_map,
+)
 from pyg_bsl.ops.stream import _reduce, stream
 from pyg_bsl.ops.tiles import TileScores
 from pyg_bsl.types import UserItems
@@ -240,14 +248,30 @@ def test_a_step_makes_its_gradients_once(
     assert (len(reduced), len(products)) == (passes, 1)
 
 
-def test_no_gradients_are_made_where_none_is_asked_for() -> None:
+@pytest.mark.parametrize(
+    "reduce",
+    [
+        lambda s, pos: mean_map(s, KERNELS["softplus of gap"], pos),
+        lambda s, pos: log_mean_exp(s, 0.1),
+        lambda s, pos: log_mean_power(replace(s, bounded=True), pos, 3),
+    ],
+    ids=["stream", "fused", "powers"],
+)
+def test_no_gradients_are_made_where_none_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, reduce: Callable[[LazyScores, Tensor], Tensor]
+) -> None:
     scores, pos = large("cpu")
-    work = []
+    made, values = [], []
+    where = "pyg_bsl.ops.tiles.TileScores.add_gradients"
     for grad in (True, False):
-        with torch.set_grad_enabled(grad), LargestTensor() as made:
-            mean_map(scores, KERNELS["softplus of gap"], pos)
-        work.append(made.work)
-    assert work[1] < work[0]
+        with (
+            torch.set_grad_enabled(grad),
+            calls_of(monkeypatch, where, TileScores.add_gradients) as products,
+        ):
+            values.append(reduce(scores, pos))
+        made.append(len(products))
+    assert made[0] > 0 and made[1] == 0
+    torch.testing.assert_close(values[1], values[0].detach())
 
 
 def plain(scores: Scores) -> Tensor:
