@@ -24,6 +24,11 @@ class CCL(Loss):
     .. math::
         \ell_{ui} = (1 - s_{ui}) + w \, \frac{1}{N} \sum_{j=1}^N \max(s_{uj} - m, 0)
 
+    The defaults are those that did best on validation, out of a handful that were tried (MF, exact
+    over the catalogue, one seed): NDCG@20 0.150 on MovieLens small, where a margin of 0.4 and a
+    weight of 150 give 0.102, and 0.0272 against 0.0161 in 8 epochs on Amazon-Electronic. SimpleX is
+    commonly run with 0.9 and 150. The best differ widely between data sets: tune both.
+
     Args:
         margin: Margin :math:`m`: negatives below it are left alone.
         weight: Weight :math:`w` of the negatives.
@@ -46,7 +51,7 @@ class CCL(Loss):
         "weight": LogUniform(1.0, 1000.0),
     }
 
-    def __init__(self, margin: float = 0.4, weight: float = 150.0) -> None:
+    def __init__(self, margin: float = 0.0, weight: float = 20.0) -> None:
         super().__init__()
         self.margin = check_cosine("margin", margin)
         self.weight = check_number("weight", weight, least=0)

@@ -37,10 +37,14 @@ class DrRL(Loss):
     The authors' code has :math:`c` as its weight of the negatives, and adds 0.1 to each term of
     the norm against its kink at 0; here the norm is taken in log space and needs no such thing.
 
+    The defaults of weight and margin are from validation (MF, exact over the catalogue, one seed;
+    a handful was tried): NDCG@20 0.150 on MovieLens small, where a weight of 10 and a margin of 0.7
+    give 0.095, and 0.0237 against 0.0152 in 8 epochs on Amazon-Electronic. Tune the weight first.
+
     Args:
         omega: Order :math:`\omega` of the divergence, above 1.
         weight: Weight :math:`c`, at least 1.
-        margin: Margin to start from, as in the authors' code.
+        margin: Margin to start from; 0.7 in the authors' code.
         margin_lr: Learning rate of the margins.
 
     Shapes:
@@ -69,9 +73,9 @@ class DrRL(Loss):
     def __init__(
         self,
         omega: float = 2.0,
-        weight: float = 10.0,
+        weight: float = 3.0,
         *,
-        margin: float = 0.7,
+        margin: float = 0.3,
         margin_lr: float = 0.01,
     ) -> None:
         super().__init__()
