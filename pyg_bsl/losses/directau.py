@@ -33,8 +33,12 @@ class DirectAU(Loss):
     alone. Its work grows with the square of the rows, so batches of pairs suit it, as a trainer
     takes them by default.
 
+    It wants smaller steps than a trainer takes on cosines by default: ``lr=0.01``.
+
     Args:
-        gamma: Weight :math:`\gamma` of uniformity.
+        gamma: Weight :math:`\gamma` of uniformity; the paper tunes it for each data set. The
+            default is from validation of MovieLens small alone (MF, lr 0.01, 8 epochs, one seed:
+            NDCG@20 0.090; 0.045 at 1).
 
     Shapes:
         - **input:** positive scores :math:`(B)`, negative scores :math:`(B, N)` or none, vectors
@@ -45,6 +49,7 @@ class DirectAU(Loss):
         ValueError: If the weight is negative.
 
     Example:
+        >>> import torch
         >>> u, i = torch.eye(2), torch.eye(2)
         >>> DirectAU(gamma=1.0)(torch.ones(2), None, user_vectors=u, item_vectors=i).item()
         -4.0
@@ -54,7 +59,7 @@ class DirectAU(Loss):
     needs = ("user_vectors", "item_vectors")
     uses_negatives = False
 
-    def __init__(self, gamma: float = 1.0) -> None:
+    def __init__(self, gamma: float = 0.3) -> None:
         super().__init__()
         self.gamma = check_number("gamma", gamma, least=0)
 
