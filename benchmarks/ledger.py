@@ -58,9 +58,10 @@ def train(recipe: str, command: str, seed: int, threads: int) -> dict[str, objec
     """
     first, *words = shlex.split(command)
     if first == "pyg-bsl":
-        words = ["-m", "pyg_bsl", *words, "--no-tracking"]
+        words = ["-m", "pyg_bsl", *words]
     with TemporaryDirectory() as folder:
-        words = [sys.executable, *words, "--seed", str(seed), "--output", folder]
+        own = ["--seed", str(seed), "--output", folder, "--no-tracking"]
+        words = [sys.executable, *words, *own]
         subprocess.run(words, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
         result = json.loads(Path(folder, "result.json").read_text())
     test, valid = result["metrics"]["test"], result["metrics"].get("valid", {})
