@@ -30,15 +30,13 @@ LOSSES = {
     "LLPAUC": LLPAUC(alpha=0.7, beta=0.01),
     "BPR": BPR(),
 }
-BACKBONES = {
-    "MF": (MF, {"init": "svd"}),
-    "LightGCN": (LightGCN, {"num_layers": 2, "init": "svd"}),
-    "XSimGCL": (XSimGCL, {}),  # 3 layers
-}
-TRAINING = {  # of a backbone, and what a loss wants otherwise
-    "MF": {"epochs": 12, "batch_size": 2048, "lr": 0.05},
-    "LightGCN": {"epochs": 12, "batch_size": 2048, "lr": 0.04},
-    "XSimGCL": {"epochs": 12, "batch_size": 2048},
+BACKBONES = {"MF": MF, "LightGCN": LightGCN, "XSimGCL": XSimGCL}
+# Of a backbone, or of one with a loss: its arguments, epochs, the trainer's arguments.
+SETTINGS = {
+    "MF": ({"init": "svd"}, 12, {"batch_size": 2048, "lr": 0.05}),
+    "MF BPR": ({"init": "normal", "init_std": 0.03}, 50, {"lr": 0.02, "weight_decay": 0.0}),
+    "LightGCN": ({"num_layers": 2, "init": "svd"}, 12, {"batch_size": 2048, "lr": 0.04}),
+    "XSimGCL": ({"num_layers": 2, "init": "svd"}, 12, {"batch_size": 2048, "lr": 0.05}),
 }
 
 args = read(flags(__doc__, loss=LOSSES, backbone=BACKBONES))
@@ -49,15 +47,13 @@ graph = build_graph(HoldoutValidation(seed=args.seed)(data))
 
 # Parts.
 torch.manual_seed(args.seed)
-backbone_type, options = BACKBONES[args.backbone]
-backbone = backbone_type(graph.num_users, graph.num_items, **options)
+pair = f"{args.backbone} {args.loss}"
+of_backbone, epochs, of_trainer = SETTINGS.get(pair, SETTINGS[args.backbone])
+epochs = args.epochs or epochs
+backbone = BACKBONES[args.backbone](graph.num_users, graph.num_items, **of_backbone)
 loss = LOSSES[args.loss]
-training = TRAINING[args.backbone] | TRAINING.get(f"{args.backbone} {args.loss}", {})
-if args.epochs is not None:
-    training["epochs"] = args.epochs
-epochs = training.pop("epochs")
 own = {"protocol": "psl-iid", "seed": args.seed, "callbacks": callbacks(args)}
-trainer = Trainer(backbone, loss, **training, **own)
+trainer = Trainer(backbone, loss, **of_trainer, **own)
 
 # Fit.
 config = settings(trainer, epochs, args, dataset="amazon-book-psl")

@@ -44,15 +44,13 @@ LOSSES = {
         "BPR": BPR(),
     },
 }
-BACKBONES = {
-    "MF": (MF, {"init": "svd"}),
-    "LightGCN": (LightGCN, {"num_layers": 2, "init": "svd"}),
-    "XSimGCL": (XSimGCL, {}),  # 3 layers
-}
-TRAINING = {  # of a backbone, and what a loss wants otherwise
-    "MF": {"epochs": 12, "batch_size": 2048, "lr": 0.05},
-    "LightGCN": {"epochs": 12, "batch_size": 2048, "lr": 0.04},
-    "XSimGCL": {"epochs": 12, "batch_size": 2048},
+BACKBONES = {"MF": MF, "LightGCN": LightGCN, "XSimGCL": XSimGCL}
+# Of a backbone, or of one with a loss: its arguments, epochs, the trainer's arguments.
+SETTINGS = {
+    "MF": ({"init": "svd"}, 12, {"batch_size": 2048, "lr": 0.05}),
+    "MF BPR": ({"init": "normal", "init_std": 0.03}, 50, {"lr": 0.02, "weight_decay": 1e-6}),
+    "LightGCN": ({"num_layers": 2, "init": "svd"}, 12, {"batch_size": 2048, "lr": 0.04}),
+    "XSimGCL": ({"num_layers": 2, "init": "svd"}, 12, {"batch_size": 2048, "lr": 0.05}),
 }
 
 args = read(flags(__doc__, loss=LOSSES["popularity"], backbone=BACKBONES, split=LOSSES))
@@ -66,15 +64,13 @@ graph = build_graph(HoldoutValidation(seed=args.seed)(data) if iid else data)
 
 # Parts.
 torch.manual_seed(args.seed)
-backbone_type, options = BACKBONES[args.backbone]
-backbone = backbone_type(graph.num_users, graph.num_items, **options)
+pair = f"{args.backbone} {args.loss}"
+of_backbone, epochs, of_trainer = SETTINGS.get(pair, SETTINGS[args.backbone])
+epochs = args.epochs or epochs
+backbone = BACKBONES[args.backbone](graph.num_users, graph.num_items, **of_backbone)
 loss = LOSSES[args.split][args.loss]
-training = TRAINING[args.backbone] | TRAINING.get(f"{args.backbone} {args.loss}", {})
-if args.epochs is not None:
-    training["epochs"] = args.epochs
-epochs = training.pop("epochs")
 own = {"protocol": protocol, "seed": args.seed, "callbacks": callbacks(args)}
-trainer = Trainer(backbone, loss, **training, **own)
+trainer = Trainer(backbone, loss, **of_trainer, **own)
 
 # Fit.
 config = settings(trainer, epochs, args, dataset=dataset)

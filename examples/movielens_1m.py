@@ -29,13 +29,11 @@ LOSSES = {
         "PSL": PSL(tau=1 / 13),
     },
 }
-BACKBONES = {
-    "MF": (MF, {}),
-    "LightGCN": (LightGCN, {"num_layers": 1}),
-}
-TRAINING = {  # of a backbone, and what a loss wants otherwise
-    "MF": {"epochs": 40},
-    "LightGCN": {"epochs": 40},
+BACKBONES = {"MF": MF, "LightGCN": LightGCN}
+# Of a backbone, or of one with a loss: its arguments, epochs, the trainer's arguments.
+SETTINGS = {
+    "MF": ({}, 40, {}),
+    "LightGCN": ({"num_layers": 1}, 40, {}),
 }
 PROTOCOLS = ("bsl-released", "holdout")
 
@@ -48,15 +46,13 @@ graph = build_graph(HoldoutValidation(seed=args.seed)(data) if clean else data)
 
 # Parts.
 torch.manual_seed(args.seed)
-backbone_type, options = BACKBONES[args.backbone]
-backbone = backbone_type(graph.num_users, graph.num_items, **options)
+pair = f"{args.backbone} {args.loss}"
+of_backbone, epochs, of_trainer = SETTINGS.get(pair, SETTINGS[args.backbone])
+epochs = args.epochs or epochs
+backbone = BACKBONES[args.backbone](graph.num_users, graph.num_items, **of_backbone)
 loss = LOSSES[args.backbone][args.loss]
-training = TRAINING[args.backbone] | TRAINING.get(f"{args.backbone} {args.loss}", {})
-if args.epochs is not None:
-    training["epochs"] = args.epochs
-epochs = training.pop("epochs")
 own = {"protocol": args.protocol, "seed": args.seed, "callbacks": callbacks(args)}
-trainer = Trainer(backbone, loss, **training, **own)
+trainer = Trainer(backbone, loss, **of_trainer, **own)
 
 # Fit.
 config = settings(trainer, epochs, args, dataset="movielens-1m-bsl")

@@ -30,21 +30,18 @@ LOSSES = {
         "PSL": PSL(tau=1 / 13),
     },
 }
-BACKBONES = {
-    "MF": (MF, {"init": "svd", "dropout": 0.1}),
-    "LightGCN": (LightGCN, {"num_layers": 3, "init": "svd"}),
-}
-TRAINING = {  # of a backbone, and what a loss wants otherwise
-    "MF": {"epochs": 11, "batch_size": 2048, "lr": 0.05},
-    # As in the released code popular items weigh more among the negatives, and ranks are by inner
-    # product. There they are the other items of the batch; here, all, weighed by popularity.
-    "LightGCN": {
-        "epochs": 12,
-        "batch_size": 2048,
-        "lr": 0.02,
-        "sampler": AllItems(power=1),
-        "rank_by": "dot",
-    },
+BACKBONES = {"MF": MF, "LightGCN": LightGCN}
+# On LightGCN negatives are weighed by popularity and ranks are by inner product, as in the released
+# code, whose negatives are the other items of the batch.
+BY_POPULARITY = {"sampler": AllItems(power=1), "rank_by": "dot"}
+# Of a backbone, or of one with a loss: its arguments, epochs, the trainer's arguments.
+SETTINGS = {
+    "MF": ({"init": "svd", "dropout": 0.1}, 11, {"batch_size": 2048, "lr": 0.05}),
+    "LightGCN": (
+        {"num_layers": 3, "init": "svd"},
+        12,
+        {"batch_size": 2048, "lr": 0.02, **BY_POPULARITY},
+    ),
 }
 PROTOCOLS = ("bsl-released", "holdout")
 
@@ -57,15 +54,13 @@ graph = build_graph(HoldoutValidation(seed=args.seed)(data) if clean else data)
 
 # Parts.
 torch.manual_seed(args.seed)
-backbone_type, options = BACKBONES[args.backbone]
-backbone = backbone_type(graph.num_users, graph.num_items, **options)
+pair = f"{args.backbone} {args.loss}"
+of_backbone, epochs, of_trainer = SETTINGS.get(pair, SETTINGS[args.backbone])
+epochs = args.epochs or epochs
+backbone = BACKBONES[args.backbone](graph.num_users, graph.num_items, **of_backbone)
 loss = LOSSES[args.backbone][args.loss]
-training = TRAINING[args.backbone] | TRAINING.get(f"{args.backbone} {args.loss}", {})
-if args.epochs is not None:
-    training["epochs"] = args.epochs
-epochs = training.pop("epochs")
 own = {"protocol": args.protocol, "seed": args.seed, "callbacks": callbacks(args)}
-trainer = Trainer(backbone, loss, **training, **own)
+trainer = Trainer(backbone, loss, **of_trainer, **own)
 
 # Fit.
 config = settings(trainer, epochs, args, dataset="yelp2018")
