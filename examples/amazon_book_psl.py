@@ -20,14 +20,14 @@ from pyg_bsl.nn import MF, LightGCN, XSimGCL
 # nothing was tried here.
 LOSSES = {
     "BSL": BSL.as_released(0.05, 1.2),
-    "BSL-paper": BSL(tau1=0.5, tau2=0.05),
-    "SL": SL(tau=0.05),
-    "PSL": PSL(tau=0.025),
-    "PSL-tanh": PSL(tau=0.025, activation="tanh"),
-    "PSL-atan": PSL(tau=0.025, activation="atan"),
-    "SLatK": SLatK(tau=0.05, tau_weight=0.5, k=20, every=20),
-    "AdvInfoNCE": AdvInfoNCE(tau=0.05),
-    "LLPAUC": LLPAUC(alpha=0.7, beta=0.01),
+    "BSL-paper": BSL(0.5, 0.05),
+    "SL": SL(0.05),
+    "PSL": PSL(0.025),
+    "PSL-tanh": PSL(0.025, "tanh"),
+    "PSL-atan": PSL(0.025, "atan"),
+    "SLatK": SLatK(0.05, 0.5, every=20),
+    "AdvInfoNCE": AdvInfoNCE(0.05),
+    "LLPAUC": LLPAUC(0.7, 0.01, ascent=False),
     "BPR": BPR(),
 }
 BACKBONES = {"MF": MF, "LightGCN": LightGCN, "XSimGCL": XSimGCL}

@@ -18,31 +18,18 @@ from pyg_bsl.nn import MF, LightGCN, XSimGCL
 # Knobs. Temperatures are those of the PSL paper (arXiv 2411.00163, Table B.3). It gives all on half
 # the cosine: those of SL, BSL and AdvInfoNCE are twice that here, on the full one. BSL's weight,
 # SL@K's tau_weight and the training are those of Gowalla; nothing was tried here.
-LOSSES = {
-    "popularity": {
-        "BSL": BSL.as_released(0.1, 1.1),
-        "BSL-paper": BSL(tau1=0.1, tau2=0.1),
-        "SL": SL(tau=0.1),
-        "PSL": PSL(tau=0.05),
-        "PSL-tanh": PSL(tau=0.05, activation="tanh"),
-        "PSL-atan": PSL(tau=0.05, activation="atan"),
-        "SLatK": SLatK(tau=0.1, tau_weight=1.0, k=20, every=20),
-        "AdvInfoNCE": AdvInfoNCE(tau=0.1),
-        "LLPAUC": LLPAUC(alpha=0.7, beta=0.01),
-        "BPR": BPR(),
-    },
-    "iid": {
-        "BSL": BSL.as_released(0.1, 1.2),
-        "BSL-paper": BSL(tau1=0.1, tau2=0.1),
-        "SL": SL(tau=0.1),
-        "PSL": PSL(tau=0.05),
-        "PSL-tanh": PSL(tau=0.05, activation="tanh"),
-        "PSL-atan": PSL(tau=0.05, activation="atan"),
-        "SLatK": SLatK(tau=0.1, tau_weight=1.0, k=20, every=20),
-        "AdvInfoNCE": AdvInfoNCE(tau=0.1),
-        "LLPAUC": LLPAUC(alpha=0.7, beta=0.01),
-        "BPR": BPR(),
-    },
+SPLITS = ("popularity", "iid")
+LOSSES = {  # on the one split, and on the other
+    "BSL": (BSL.as_released(0.1, 1.1), BSL.as_released(0.1, 1.2)),
+    "BSL-paper": (BSL(0.1, 0.1), BSL(0.1, 0.1)),
+    "SL": (SL(0.1), SL(0.1)),
+    "PSL": (PSL(0.05), PSL(0.05)),
+    "PSL-tanh": (PSL(0.05, "tanh"), PSL(0.05, "tanh")),
+    "PSL-atan": (PSL(0.05, "atan"), PSL(0.05, "atan")),
+    "SLatK": (SLatK(0.1, 1.0, every=20), SLatK(0.1, 1.0, every=20)),
+    "AdvInfoNCE": (AdvInfoNCE(0.1), AdvInfoNCE(0.1)),
+    "LLPAUC": (LLPAUC(0.7, 0.01, ascent=False), LLPAUC(0.7, 0.01, ascent=False)),
+    "BPR": (BPR(), BPR()),
 }
 BACKBONES = {"MF": MF, "LightGCN": LightGCN, "XSimGCL": XSimGCL}
 # Of a backbone, or of one with a loss: its arguments, epochs, the trainer's arguments.
@@ -53,7 +40,7 @@ SETTINGS = {
     "XSimGCL": ({"num_layers": 2, "init": "svd"}, 12, {"batch_size": 2048, "lr": 0.05}),
 }
 
-args = read(flags(__doc__, loss=LOSSES["popularity"], backbone=BACKBONES, split=LOSSES))
+args = read(flags(__doc__, loss=LOSSES, backbone=BACKBONES, split=SPLITS))
 
 # Data: as published; where test pairs are like those of train, a tenth of train for validation.
 iid = args.split == "iid"
@@ -68,7 +55,7 @@ pair = f"{args.backbone} {args.loss}"
 of_backbone, epochs, of_trainer = SETTINGS.get(pair, SETTINGS[args.backbone])
 epochs = args.epochs or epochs
 backbone = BACKBONES[args.backbone](graph.num_users, graph.num_items, **of_backbone)
-loss = LOSSES[args.split][args.loss]
+loss = LOSSES[args.loss][SPLITS.index(args.split)]
 own = {"protocol": protocol, "seed": args.seed, "callbacks": callbacks(args)}
 trainer = Trainer(backbone, loss, **of_trainer, **own)
 

@@ -18,14 +18,14 @@ from pyg_bsl.nn import MF, LightGCN, XSimGCL
 # except PSL's). BSL's weight was chosen on validation.
 LOSSES = {
     "BSL": BSL.as_released(0.2, 1.3),
-    "BSL-paper": BSL(tau1=0.2, tau2=0.2),
-    "SL": SL(tau=0.2),
-    "PSL": PSL(tau=0.1),
-    "PSL-tanh": PSL(tau=0.1, activation="tanh"),
-    "PSL-atan": PSL(tau=0.1, activation="atan"),
-    "SLatK": SLatK(tau=0.2, tau_weight=2.5, k=20, every=5),
-    "AdvInfoNCE": AdvInfoNCE(tau=0.2),
-    "LLPAUC": LLPAUC(alpha=0.7, beta=0.01),
+    "BSL-paper": BSL(0.2, 0.2),
+    "SL": SL(0.2),
+    "PSL": PSL(0.1),
+    "PSL-tanh": PSL(0.1, "tanh"),
+    "PSL-atan": PSL(0.1, "atan"),
+    "SLatK": SLatK(0.2, 2.5, every=5),
+    "AdvInfoNCE": AdvInfoNCE(0.2),
+    "LLPAUC": LLPAUC(0.7, 0.01, ascent=False),
     "BPR": BPR(),
 }
 BACKBONES = {"MF": MF, "LightGCN": LightGCN, "XSimGCL": XSimGCL}

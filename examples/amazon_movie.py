@@ -19,14 +19,14 @@ from pyg_bsl.nn import MF, LightGCN, XSimGCL
 # SL@K's tau_weight and the training are those of Gowalla; nothing was tried here.
 LOSSES = {
     "BSL": BSL.as_released(0.1, 1.2),
-    "BSL-paper": BSL(tau1=0.5, tau2=0.1),
-    "SL": SL(tau=0.1),
-    "PSL": PSL(tau=0.05),
-    "PSL-tanh": PSL(tau=0.05, activation="tanh"),
-    "PSL-atan": PSL(tau=0.05, activation="atan"),
-    "SLatK": SLatK(tau=0.1, tau_weight=1.0, k=20, every=20),
-    "AdvInfoNCE": AdvInfoNCE(tau=0.1),
-    "LLPAUC": LLPAUC(alpha=0.7, beta=0.01),
+    "BSL-paper": BSL(0.5, 0.1),
+    "SL": SL(0.1),
+    "PSL": PSL(0.05),
+    "PSL-tanh": PSL(0.05, "tanh"),
+    "PSL-atan": PSL(0.05, "atan"),
+    "SLatK": SLatK(0.1, 1.0, every=20),
+    "AdvInfoNCE": AdvInfoNCE(0.1),
+    "LLPAUC": LLPAUC(0.7, 0.01, ascent=False),
     "BPR": BPR(),
 }
 BACKBONES = {"MF": MF, "LightGCN": LightGCN, "XSimGCL": XSimGCL}
