@@ -35,18 +35,21 @@ LOSSES = {  # on the one split, and on the other
 }
 BACKBONES = {"MF": MF, "LightGCN": LightGCN, "XSimGCL": XSimGCL}
 # Of a backbone, or of one with a loss: its arguments, epochs, the trainer's arguments.
+ALL = {"sampler": AllItems(), "batch_size": 512, "lr": 0.02}
 NORMAL = {"init": "normal", "init_std": 0.03}
+CONTRAST = {"contrast_weight": 0.01, "contrast_size": 512, "noise": 0.05}  # 0.2, 2048, 0.1
 SETTINGS = {
     "MF": ({"init": "svd"}, 40, {"batch_size": 512, "lr": 0.02}),
-    "MF PSL-tanh": ({"init": "svd"}, 24, {"sampler": AllItems(), "batch_size": 512, "lr": 0.02}),
-    "MF PSL-atan": ({"init": "svd"}, 24, {"sampler": AllItems(), "batch_size": 512, "lr": 0.02}),
+    "MF PSL-tanh": ({"init": "svd"}, 24, ALL),
+    "MF PSL-atan": ({"init": "svd"}, 24, ALL),
     "MF BSL": ({}, 40, {}),
     "MF SLatK": ({}, 60, {"batch_size": 512, "lr": 0.02}),
     "MF AdvInfoNCE": ({}, 30, {}),
     "MF LLPAUC": ({}, 60, {"similarity": "cosine", "sampler": Shared(1024)}),
     "MF BPR": (NORMAL, 50, {"lr": 0.02, "weight_decay": 1e-5}),
-    "LightGCN": ({"num_layers": 2, "init": "svd"}, 24, {"batch_size": 2691, "lr": 0.04}),
-    "XSimGCL": ({"num_layers": 2, "init": "svd"}, 24, {"lr": 0.05}),
+    "LightGCN": ({"num_layers": 2, "init": "svd"}, 30, {"batch_size": 2691, "lr": 0.04}),
+    "LightGCN BSL": ({"num_layers": 2, "init": "svd"}, 40, {"batch_size": 2691, "lr": 0.04}),
+    "XSimGCL": ({"num_layers": 3, "init": "svd", **CONTRAST}, 20, {"batch_size": 512, "lr": 0.1}),
 }
 
 args = read(flags(__doc__, loss=LOSSES, backbone=BACKBONES, split=SPLITS))
