@@ -45,11 +45,11 @@ SETTINGS = {
     "MF BSL": ({}, 40, {}),
     "MF SLatK": ({}, 60, {"batch_size": 512, "lr": 0.02}),
     "MF AdvInfoNCE": ({}, 30, {}),
-    "MF LLPAUC": ({}, 60, {"similarity": "cosine", "sampler": Shared(1024)}),
+    "MF LLPAUC": ({}, 60, {"similarity": "cosine", "sampler": Shared(1024), "batch_size": 512}),
     "MF BPR": (NORMAL, 50, {"lr": 0.02, "weight_decay": 1e-5}),
-    "LightGCN": ({"num_layers": 2, "init": "svd"}, 30, {"batch_size": 2691, "lr": 0.04}),
+    "LightGCN": ({"num_layers": 2, "init": "svd"}, 20, {"batch_size": 2691, "lr": 0.04}),
     "LightGCN BSL": ({"num_layers": 2, "init": "svd"}, 40, {"batch_size": 2691, "lr": 0.04}),
-    "XSimGCL": ({"num_layers": 3, "init": "svd", **CONTRAST}, 20, {"batch_size": 512, "lr": 0.1}),
+    "XSimGCL": ({"num_layers": 3, "init": "svd", **CONTRAST}, 12, {"batch_size": 512, "lr": 0.1}),
 }
 
 args = read(flags(__doc__, loss=LOSSES, backbone=BACKBONES, split=SPLITS))
