@@ -19,7 +19,8 @@ from pyg_bsl.sampling import AllItems, Shared
 # Knobs. Temperatures are those of the PSL paper (arXiv 2411.00163, Tables B.2, B.3). It gives all
 # on half the cosine: those of SL, BSL and AdvInfoNCE are twice that here, on the full one. SL@K's
 # are those of its own paper (arXiv 2508.05673, Table 12). Those with the paper's value beside them,
-# BSL's weight and the settings below did better on validation data of the i.i.d. split.
+# BSL's weight and the settings below did better on validation data of the i.i.d. split. The other
+# split, and XSimGCL with other losses than SL and PSL, were not tried.
 SPLITS = ("iid", "popularity")
 LOSSES = {  # on the one split, and on the other
     "BSL": (BSL.as_released(0.2, 1.3), BSL.as_released(0.1, 1.1)),
