@@ -27,8 +27,7 @@ LAYERS = [
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-HELPERS = {"_mlflow_facts": "tracking", "_mlflow_store": "tracking"}
-HELPERS |= {"flags": "cli", "__main__": "cli", "__init__": "public names"}
+HELPERS = {"flags": "cli", "__main__": "cli", "__init__": "public names"}
 
 # What a part may import when it is imported itself, beyond the standard library.
 TORCH = {"torch"}
@@ -129,6 +128,12 @@ def loaded_by(statement: str) -> set[str]:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
     )
     return set(done.stdout.split()) - sys.stdlib_module_names - {"torch"}
+
+
+def test_looking_at_runs_needs_neither_torch_nor_mlflow_to_start() -> None:
+    code = "import sys; from pyg_bsl.cli import ui; print(*{'torch', 'mlflow'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT.parent)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, [], b"")
 
 
 def test_losses_need_torch_alone() -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pyg_bsl.tracking.processes import process_tags
 from pyg_bsl.training.result import FitResult, versions
 
 _MAX_KEY, _MAX_PARAM, _MAX_TAG = 250, 6000, 5000  # Characters; MLflow refuses more.
@@ -55,9 +56,11 @@ def run_name_of(params: Mapping[str, str]) -> str:
 
 
 def tags_of(result: FitResult, params: Mapping[str, str]) -> dict[str, str]:
+    """What to filter runs by, and where they come from."""
     names = ("dataset", "backbone", "loss", "protocol", "seed")
     tags = {name: params[name] for name in names if name in params}
     tags |= {f"version.{name}": version for name, version in versions().items()}
+    tags |= {"selected_on": result.selected_on} | process_tags()
     tags |= {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
     with suppress(KeyError, OSError):  # A container may run as a user without a name.
         tags["mlflow.user"] = getpass.getuser()
@@ -97,4 +100,5 @@ def key(name: str) -> str:
 
 
 def clip_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as MLflow takes them."""
     return {key(name): value[:_MAX_TAG] for name, value in tags.items()}

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,18 +17,30 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from pyg_bsl.tracking.address import database_of, is_server
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-SQLITE = "sqlite:///"
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # The UI's view of it.
 _environment_lock = threading.RLock()
 
 
-def resolve_uri(store: Path, tracking_uri: str | None = None) -> str:
-    """The address asked for, else ``MLFLOW_TRACKING_URI``, else the database in ``store``."""
-    given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return given or f"{SQLITE}{(store / 'mlflow.db').as_posix()}"
+def make_database(database: Path) -> FileLock:
+    """Make a local database if need be; its lock, for what two processes must not do at once.
+
+    Raises:
+        OSError: If there can be no file.
+        sqlite3.Error: If the file is no database.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(database.with_suffix(".lock"), timeout=60)
+    # MLflow tries for minutes to open what is no database: find out here. With several writers
+    # this journal is several times quicker than the default one.
+    with lock, closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    return lock
 
 
 def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
@@ -35,22 +48,41 @@ def open_experiment(uri: str, name: str) -> tuple[MlflowClient, str]:
 
     A local database is made first if need be, its artifacts beside it.
     """
-    from mlflow import MlflowClient
-
-    if not uri.startswith(SQLITE):
-        client = MlflowClient(uri)
+    database = database_of(uri)
+    if database is None:
+        client = connect(uri)
         return client, _experiment_id(client, name, None)
-    database = Path(uri.removeprefix(SQLITE)).absolute()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes that make the tables at once would crash one another.
-    with FileLock(database.with_suffix(".lock"), timeout=60):
-        # MLflow tries for minutes to open what is no database: find out here. With several
-        # writers this journal is several times quicker than the default one.
-        with closing(sqlite3.connect(database)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-        client = MlflowClient(uri)
+    with make_database(database):  # Two processes that make the tables at once crash one another.
+        client = connect(uri)
         folder = database.parent / "artifacts" / re.sub(r"[^\w.-]+", "_", name)
         return client, _experiment_id(client, name, folder.as_uri())
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client for the store at ``uri``."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def is_imported(uri: str) -> bool:
+    """Whether the part of MLflow that opens ``uri`` is there; it takes a second to import."""
+    kind = "rest_store" if is_server(uri) else "sqlalchemy_store"
+    return f"mlflow.store.tracking.{kind}" in sys.modules
+
+
+def runs_of(client: MlflowClient, text: str = "") -> Iterator[Run]:
+    """All runs that a filter lets through, the newest first."""
+    experiments, token = [], None
+    while token != "":
+        page = client.search_experiments(page_token=token)
+        experiments += [experiment.experiment_id for experiment in page]
+        token = page.token or ""
+    token = None
+    while token != "" and experiments:
+        page = client.search_runs(experiments, text, max_results=1000, page_token=token)
+        yield from page
+        token = page.token or ""
 
 
 def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:

@@ -4,147 +4,47 @@ import json
 import math
 import os
 import shlex
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from pyg_bsl import tracking
-from pyg_bsl._mlflow_facts import params_of, run_name_of, summary_of
 from pyg_bsl.losses import SL
 from pyg_bsl.nn import MF
 from pyg_bsl.tracking import MLflowTracker, ui_command
-from pyg_bsl.training import EpochRecord, FitResult, Trainer
+from pyg_bsl.tracking import tracker as tracking
+from pyg_bsl.tracking.facts import params_of, run_name_of, summary_of
+from pyg_bsl.training import EpochRecord, Trainer
 from pyg_bsl.types import BipartiteGraph, UserItems
+from tests.tracking.runs import (
+    artifacts,
+    assert_complete,
+    client_of,
+    finish,
+    new_result,
+    points,
+    read,
+    record,
+    run,
+    sent,
+)
+from tests.tracking.servers import free_port
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_address_in_the_environment(monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """One store for most tests, since a new one takes a second; its path has a space in it."""
     return tmp_path_factory.mktemp("a store")
-
-
-def new_result(dataset="toy", **config):
-    parts = {
-        "backbone": {"name": "LightGCN", "embedding_dim": 8, "num_layers": 2},
-        "loss": {"name": "PSL", "tau": 0.1, "activation": "relu", "weight": None},
-        "trainer": {"lr": 0.1, "k": (10, 20)},
-    }
-    return FitResult(
-        config=parts | config,
-        data={"name": dataset, "digest": "0123456789abcdef" * 4},
-        protocol="holdout",
-        seed=7,
-        num_users=5,
-        num_items=6,
-        num_train=11,
-        epochs=3,
-    )
-
-
-def record(epoch, loss=None):
-    return EpochRecord(
-        epoch=epoch,
-        loss=1 / epoch if loss is None else loss,
-        lr=0.1,
-        seconds=0.5,
-        valid={"ndcg@20": epoch / 100, "recall@20": epoch / 50},
-        improved=True,
-    )
-
-
-def finish(result):
-    result.status, result.best_epoch = "finished", 2
-    result.metrics = {"valid": result.history[1].valid, "test": {"ndcg@20": 0.5, "recall@20": 0.75}}
-    result.seconds = {"train": 1.5, "total": 2.0}
-    result.state_dict = {
-        "user.weight": torch.arange(10.0).view(5, 2).t(),
-        "item.weight": torch.ones(3),
-    }
-
-
-def run(tracker, result, epochs=3):
-    """What the trainer calls, with numbers that are easy to compare."""
-    tracker.on_fit_start(None, None, result)
-    for epoch in range(1, epochs + 1):
-        result.history.append(record(epoch))
-        tracker.on_epoch_end(None, result.history[-1])
-    finish(result)
-    tracker.on_fit_end(None, result)
-
-
-def client_of(uri):
-    from mlflow import MlflowClient
-
-    return MlflowClient(uri)
-
-
-def read(tracker):
-    return client_of(tracker.tracking_uri).get_run(tracker.run_id)
-
-
-def points(tracker, name):
-    history = client_of(tracker.tracking_uri).get_metric_history(tracker.run_id, name)
-    return sorted((point.step, point.value) for point in history)
-
-
-def artifacts(tracker, folder):
-    client_of(tracker.tracking_uri).download_artifacts(tracker.run_id, "", str(folder))
-    return folder
-
-
-def assert_complete(tracker, result, folder):
-    """All that a finished run of three epochs should have left."""
-    mlflow_run = read(tracker)
-    assert mlflow_run.info.status == "FINISHED"
-    assert mlflow_run.data.params == {
-        "backbone": "LightGCN",
-        "backbone.embedding_dim": "8",
-        "backbone.num_layers": "2",
-        "loss": "PSL",
-        "loss.tau": "0.1",
-        "loss.activation": "relu",
-        "loss.weight": "None",
-        "trainer.lr": "0.1",
-        "trainer.k": "(10, 20)",
-        "dataset": "toy",
-        "dataset.digest": "0123456789abcdef" * 4,
-        "protocol": "holdout",
-        "seed": "7",
-        "epochs": "3",
-        "num_users": "5",
-        "num_items": "6",
-        "num_train": "11",
-    }
-    assert points(tracker, "train/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
-    assert points(tracker, "train/lr") == [(1, 0.1), (2, 0.1), (3, 0.1)]
-    assert points(tracker, "train/seconds") == [(1, 0.5), (2, 0.5), (3, 0.5)]
-    assert points(tracker, "valid/ndcg_20") == [(1, 0.01), (2, 0.02), (3, 0.03)]
-    final = {"valid_best/ndcg_20": 0.02, "test/ndcg_20": 0.5, "test/recall_20": 0.75}
-    final |= {"best_epoch": 2, "seconds_train": 1.5, "seconds_total": 2.0}
-    assert final.items() <= mlflow_run.data.metrics.items()
-    folder = artifacts(tracker, folder)
-    assert (folder / "result.json").read_text() == result.to_json()
-    weights = load_file(folder / "model.safetensors")
-    assert weights.keys() == result.state_dict.keys()
-    assert all(torch.equal(weights[name], x) for name, x in result.state_dict.items())
 
 
 def test_a_finished_run_reads_back(store, tmp_path):
@@ -313,9 +213,11 @@ def test_numbers_are_sent_while_training_runs(store, monkeypatch):
     tracker, result = MLflowTracker(store), new_result()
     tracker.on_fit_start(None, None, result)
     tracker.on_epoch_end(None, record(1))
+    assert sent(tracker)
     assert points(tracker, "train/loss") == [(1, 1.0)]
     monkeypatch.setattr(tracking, "_FLUSH_SECONDS", 1000.0)
     tracker.on_epoch_end(None, record(2))
+    assert sent(tracker)
     tracker.on_epoch_end(None, record(3))
     assert len(points(tracker, "train/loss")) == 2
     tracker.on_fit_error(None, result, KeyboardInterrupt())
@@ -326,7 +228,7 @@ def test_after_a_short_failure_every_number_arrives_once(store, monkeypatch, cap
     monkeypatch.setattr(tracking, "_FLUSH_SECONDS", 0.0)
     tracker, result = MLflowTracker(store), new_result()
     tracker.on_fit_start(None, None, result)
-    client = tracker._client
+    client = tracker._opened.result()
     send = client.log_batch
 
     def send_and_lose_the_answer(*args, **kwargs):
@@ -334,8 +236,10 @@ def test_after_a_short_failure_every_number_arrives_once(store, monkeypatch, cap
         raise ConnectionResetError("gone")
 
     client.log_batch = send_and_lose_the_answer
-    for epoch in (1, 2):
-        tracker.on_epoch_end(None, record(epoch))
+    tracker.on_epoch_end(None, record(1))
+    assert not sent(tracker)
+    tracker.on_epoch_end(None, record(2))
+    assert (store / "unsent" / tracker.run_id / "run.json").exists()
     client.log_batch = send
     tracker.on_epoch_end(None, record(3))
     tracker.on_fit_error(None, result, KeyboardInterrupt())
@@ -355,7 +259,7 @@ def within(seconds=5.0):
 _OPEN_A_NEW_STORE = """
 import sys, time
 from pathlib import Path
-from pyg_bsl._mlflow_store import brief, open_experiment
+from pyg_bsl.tracking.store import brief, open_experiment
 store, me = Path(sys.argv[1]), sys.argv[2]
 with brief(5):
     (store / me).touch()
@@ -390,16 +294,11 @@ def test_the_address_comes_from_argument_then_environment_then_store(tmp_path, m
     assert MLflowTracker(tmp_path, tracking_uri="http://here:1").tracking_uri == "http://here:1"
 
 
-def test_ui_command_finds_the_runs_from_where_it_is_typed(store, monkeypatch):
-    tracker = MLflowTracker(store)
-    run(tracker, new_result())
-    monkeypatch.chdir(store.parent)
-    *command, uri = shlex.split(ui_command(store.name))
-    assert command == ["mlflow", "ui", "--backend-store-uri"]
-    assert uri == f"sqlite:///{store.name}/mlflow.db"
-    assert client_of(uri).get_run(tracker.run_id).info.status == "FINISHED"
-    assert ui_command() == "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
-    assert ui_command(tracking_uri="http://a:1") == "python -m webbrowser http://a:1"
+def test_ui_command_opens_the_store_from_where_it_is_typed():
+    assert ui_command() == "pyg-bsl ui"
+    assert shlex.split(ui_command("my runs")) == ["pyg-bsl", "ui", "--store", "my runs"]
+    uri = "http://there:1"
+    assert ui_command(tracking_uri=uri) == f"pyg-bsl ui --tracking-uri {uri}"
 
 
 def test_a_store_that_cannot_be_used_is_an_error_before_training(tmp_path):
@@ -423,12 +322,6 @@ def test_a_deleted_experiment_is_an_error_with_the_cure(store):
         run(tracker, new_result("deleted"))
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def test_a_server_that_is_down_is_an_error_before_training(tmp_path, monkeypatch):
     uri = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -450,73 +343,6 @@ def test_a_server_that_does_not_answer_is_an_error_before_training(tmp_path, mon
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with within(), pytest.raises(ConnectionError, match="timed out"):
             MLflowTracker(tmp_path, tracking_uri=uri).on_fit_start(None, None, new_result())
-
-
-@contextmanager
-def mlflow_server(folder):
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # Eight processes less to start.
-    }
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        for _ in range(600):
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def test_a_server_gets_the_run_and_its_death_costs_the_tracking_only(tmp_path, monkeypatch, caplog):
-    with mlflow_server(tmp_path) as (uri, server):
-        tracker, result = MLflowTracker(tmp_path / "store", tracking_uri=uri), new_result()
-        run(tracker, result)
-        (tmp_path / "read").mkdir()
-        assert_complete(tracker, result, tmp_path / "read")
-        assert not (tmp_path / "store").exists()
-
-        monkeypatch.setattr(tracking, "_FLUSH_SECONDS", 0.0)
-        result = new_result()
-        tracker.on_fit_start(None, None, result)
-        result.history.append(record(1))
-        tracker.on_epoch_end(None, result.history[0])
-        assert points(tracker, "train/loss") == [(1, 1.0)]
-        assert not caplog.records
-
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-        with within():
-            for epoch in (2, 3):
-                result.history.append(record(epoch))
-                tracker.on_epoch_end(None, result.history[-1])
-            finish(result)
-            tracker.on_fit_end(None, result)
-
-    failed, missed = caplog.records
-    path = tmp_path / "store" / "unsent" / f"{tracker.run_id}.json"
-    assert uri in failed.getMessage()
-    assert missed.getMessage().endswith(str(path))
-    kept = json.loads(path.read_text())
-    assert (kept["run_id"], kept["status"], kept["tracking_uri"]) == (
-        tracker.run_id,
-        "FINISHED",
-        uri,
-    )
-    losses = [(m["step"], m["value"]) for m in kept["metrics"] if m["key"] == "train/loss"]
-    assert losses == [(2, 0.5), (3, 1 / 3)]
-    assert {m["key"]: m["value"] for m in kept["metrics"]}["test/ndcg_20"] == 0.5
-    assert kept["result"]["metrics"]["test"] == {"ndcg@20": 0.5, "recall@20": 0.75}
 
 
 @pytest.mark.parametrize("selected_on", ["valid", "test"])
