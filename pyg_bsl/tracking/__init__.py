@@ -5,14 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyg_bsl.tracking.address import ui_command
+    from pyg_bsl.tracking.comparison import Comparison, compare_runs
     from pyg_bsl.tracking.figures import learning_curves
     from pyg_bsl.tracking.outbox import send_unsent
     from pyg_bsl.tracking.processes import close_dead_runs, process_tags
     from pyg_bsl.tracking.tracker import MLflowTracker
 
 _PUBLIC = {
+    "Comparison": "comparison",
     "MLflowTracker": "tracker",
     "close_dead_runs": "processes",
+    "compare_runs": "comparison",
     "learning_curves": "figures",
     "process_tags": "processes",
     "send_unsent": "outbox",
@@ -20,8 +23,10 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Comparison",
     "MLflowTracker",
     "close_dead_runs",
+    "compare_runs",
     "learning_curves",
     "process_tags",
     "send_unsent",

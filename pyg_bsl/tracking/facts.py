@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,10 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pyg_bsl.tracking.names import key
 from pyg_bsl.tracking.processes import process_tags
 from pyg_bsl.training.result import FitResult, versions
 
-_MAX_KEY, _MAX_PARAM, _MAX_TAG = 250, 6000, 5000  # Characters; MLflow refuses more.
+_MAX_PARAM = 6000  # Characters; MLflow refuses more.
 
 
 def params_of(result: FitResult) -> dict[str, str]:
@@ -92,13 +92,3 @@ def summary_of(result: FitResult) -> str:
     at = f"epoch {result.best_epoch} of {result.epochs_run}" if parts else "no metrics"
     at += " (chosen on the test set: optimistic)" if on_test else ""
     return "; ".join([*parts, at, f"protocol {result.protocol}", result.status])
-
-
-def key(name: str) -> str:
-    """``name`` in the characters that MLflow allows."""
-    return re.sub(r"[^\w\-. /:]", "_", name)[:_MAX_KEY]
-
-
-def clip_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags as MLflow takes them."""
-    return {key(name): value[:_MAX_TAG] for name, value in tags.items()}

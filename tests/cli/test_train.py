@@ -243,13 +243,12 @@ def test_a_run_is_tracked_and_the_line_to_look_at_it_is_printed(data, here, caps
     line = QUICK.replace("--no-tracking", "--store runs")
     assert call(f"train {line} --output out --data", data) == 0
     printed = capsys.readouterr().out.splitlines()[-1]
-    uri = printed.removeprefix("Browse runs: mlflow ui --backend-store-uri ")
-    assert uri == "sqlite:///runs/mlflow.db"
+    assert printed == "Browse runs: pyg-bsl ui --store runs"
     assert sorted(path.name for path in here.iterdir()) == ["out", "runs"]
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(uri)
+    client = MlflowClient(f"sqlite:///{here}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("own")
     (tracked,) = client.search_runs([experiment.experiment_id])
     assert tracked.info.status == "FINISHED"
