@@ -28,7 +28,7 @@ def learning_curves(result: FitResult) -> Figure:
 
     names = _shown(result)
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    columns = figure.subplots(1, 2 if names else 1, squeeze=False)[0]
+    columns = figure.subplots(1, 2 if names else 1, sharex=True, squeeze=False)[0]
     marker = "." if len(result.history) <= 60 else ""
     epochs = [record.epoch for record in result.history]
     columns[0].plot(epochs, [record.loss for record in result.history], marker=marker)

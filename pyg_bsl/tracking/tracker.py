@@ -122,7 +122,7 @@ class MLflowTracker(Callback):
         # start training meanwhile.
         wait = database is None or is_imported(self.tracking_uri)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mlflow")
-        self._opened = self._worker.submit(self._open, result)
+        self._opened = self._worker.submit(self._open, result, int(time.time() * 1000))
         if wait:
             self._open_or_tell(self._opened.result)
         self._worker.submit(self._tidy)
@@ -162,7 +162,7 @@ class MLflowTracker(Callback):
                 f"{self._cure()}, or switch tracking off"
             ) from error
 
-    def _open(self, result: FitResult) -> MlflowClient:
+    def _open(self, result: FitResult, start_time: int) -> MlflowClient:
         with no_garbage_collection(), brief(_START_SECONDS):
             client, experiment_id = open_experiment(
                 self.tracking_uri, self.experiment or result.data["name"]
@@ -176,7 +176,10 @@ class MLflowTracker(Callback):
             if self.parent_run_id:
                 tags["mlflow.parentRunId"] = self.parent_run_id
             run = client.create_run(
-                experiment_id, run_name=self.run_name or run_name_of(params), tags=clip_tags(tags)
+                experiment_id,
+                start_time=start_time,
+                run_name=self.run_name or run_name_of(params),
+                tags=clip_tags(tags),
             )
             run_id = run.info.run_id
             rows = [Param(name, value) for name, value in params.items()]

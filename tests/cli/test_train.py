@@ -352,7 +352,7 @@ def test_sigterm_of_a_real_process_is_an_interrupt(data, tmp_path):
 # Mistakes: one clear line, status 2, nothing written, no data looked for
 
 MISTAKES = [
-    ("tran --data x", "Unknown command 'tran'; did you mean 'train'? Choices: train, evaluate, da"),
+    ("tran --data x", "Unknown command 'tran'; did you mean 'train'? Choices: train, evaluate, "),
     ("--loss SL", "Unknown command '--loss'"),
     ("train", "Say what to train on: --dataset NAME (see pyg-bsl datasets) or --data FOLDER"),
     ("train --data x --dataset gowalla", "Give one of --dataset and --data, not both"),
