@@ -76,10 +76,12 @@ class Comparison:
 
     Args:
         rows: Best first by the first metric, in blocks of one data set and protocol.
-        columns: Parameters in which the rows differ.
+        columns: Parameters in which the rows differ, without those of ``implied``.
         metrics: Names of the metrics.
         level: Level of the marks.
         left_out: Why runs are not in it, with their number.
+        implied: Settings of sampler and trainer in which the rows differ as they do in data set,
+            backbone or loss, which they were chosen to go with.
     """
 
     rows: list[Row]
@@ -87,6 +89,7 @@ class Comparison:
     metrics: list[str]
     level: float = 0.05
     left_out: dict[str, int] = field(default_factory=dict)
+    implied: list[str] = field(default_factory=list)
 
     @property
     def blocks(self) -> list[list[Row]]:
@@ -141,6 +144,8 @@ def compare_runs(
     columns = [name for name in every if len({row.settings.get(name, "") for row in rows}) > 1]
     lead = ["dataset", "protocol", "selected_on", "backbone", "loss"]
     columns.sort(key=lambda name: (lead.index(name) if name in lead else len(lead), name))
+    implied = [name for name in columns if _goes_with_the_parts(name, rows)]
+    columns = [name for name in columns if name not in implied]
     for block in blocks_of(rows):
         for name in names:
             _judge([row.cells[name] for row in block if name in row.cells], name)
@@ -151,7 +156,7 @@ def compare_runs(
         cell = row.cells.get(first)
         return *_block(row), sign * cell.mean if cell else math.inf
 
-    return Comparison(sorted(rows, key=rank), columns, names, level, left_out)
+    return Comparison(sorted(rows, key=rank), columns, names, level, left_out, implied)
 
 
 def blocks_of(rows: Iterable[Row]) -> list[list[Row]]:
@@ -164,6 +169,17 @@ def blocks_of(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _block(row: Row) -> tuple[str, ...]:
     return tuple(row.settings.get(name, "") for name in _BLOCK)
+
+
+def _goes_with_the_parts(name: str, rows: Iterable[Row]) -> bool:
+    """Whether a setting of sampler or trainer is the same wherever the other parts are."""
+    if not name.startswith(("sampler", "trainer.")):
+        return False
+    found: dict[tuple[str, ...], set[str]] = {}
+    for row in rows:
+        parts = tuple(row.settings.get(part, "") for part in (*_BLOCK, "backbone", "loss"))
+        found.setdefault(parts, set()).add(row.settings.get(name, ""))
+    return all(len(values) == 1 for values in found.values())
 
 
 def _filtered(runs: list[Run], condition: str) -> list[Run]:

@@ -79,7 +79,8 @@ def to_latex(comparison: Comparison) -> str:
 def to_csv(comparison: Comparison) -> str:
     """All numbers unrounded, for other programs: a line a setting, without notes."""
     lead = ["dataset", "protocol", "selected_on", "backbone", "loss"]
-    columns = [*lead, *(name for name in comparison.columns if name not in lead)]
+    more = [*comparison.columns, *comparison.implied]
+    columns = [*lead, *(name for name in more if name not in lead)]
     parts = ("mean", "deviation", "seeds", "best", "test", "p")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -140,6 +141,8 @@ def notes_of(comparison: Comparison, marks: Mapping[str, str]) -> list[str]:
             "Where the epoch was chosen on the test set, results are optimistic, and are not "
             "compared with others."
         )
+    if comparison.implied:
+        notes.append(f"Go with the parts, not shown: {', '.join(comparison.implied)}.")
     notes += [f"Left out: {count} runs {reason}." for reason, count in comparison.left_out.items()]
     return notes
 

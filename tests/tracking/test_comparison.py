@@ -50,7 +50,7 @@ def store(tmp_path_factory):
     add(client, experiment, SL, loss="SL", loss__tau="0.2")
     add(client, experiment, BSL, loss="BSL", loss__tau1="0.30000000000000004")
     add(client, experiment, NEAR, loss="BSL", loss__tau1="0.4", more={"phase": "search"})
-    add(client, experiment, OTHER_SEEDS, loss="BPR")
+    add(client, experiment, OTHER_SEEDS, loss="BPR", trainer__lr="0.01")
     add(client, experiment, {0: 0.7}, loss="PSL", dataset="other", protocol="psl-iid")
     on_test = {"selected_on": "test"}
     add(client, experiment, {0: 0.8, 1: 0.8}, on_test, loss="PSL", protocol="bsl-released")
@@ -99,6 +99,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_line(store):
     rows = named(comparison)
     assert comparison.columns == ["loss", "loss.tau", "loss.tau1"]
     assert [row.settings["loss"] for row in comparison.rows] == ["BSL", "BSL", "SL", "BPR"]
+    assert comparison.implied == ["trainer.lr"]  # that of BPR; with the loss it is told enough
+    assert "not shown: trainer.lr" in to_markdown(comparison)
     sl = rows["SL", "", "toy"]
     assert sorted(sl.seeds) == ["0", "1", "2", "3"]
     cell = sl.cells["test/ndcg@20"]
@@ -225,6 +227,7 @@ def test_csv_has_all_numbers(store):
     )
     assert float(first["test/ndcg@20 mean"]) == sum(BSL.values()) / 4
     assert (first["test/ndcg@20 best"], first["test/ndcg@20 p"]) == ("True", "")
+    assert (first["trainer.lr"], last["trainer.lr"]) == ("0.1", "0.01")
     assert (last["test/ndcg@20 seeds"], last["test/ndcg@20 test"]) == ("3", "Welch")
     assert 0 < float(last["test/ndcg@20 p"]) < 1
 
