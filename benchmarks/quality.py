@@ -28,8 +28,8 @@ LARGER = "--backbone.init svd --batch-size 2048"
 GOWALLA = f"--dataset gowalla-psl {LARGER} --lr 0.05 --epochs 12"
 YELP = f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.1"
 RECIPES = {
-    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.25 --epochs 21",
-    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.125 --epochs 22",
+    "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.25 --epochs 20",
+    "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.125 --epochs 20",
     "Electronic MF BSL": f"{ELECTRONIC} {BSL_ELECTRONIC}",
     "Electronic LightGCN-2 BSL": f"{ELECTRONIC} --backbone LightGCN --backbone.num_layers 2 "
     f"--backbone.init svd {BSL_ELECTRONIC} --batch-size 2691 --lr 0.04",

@@ -60,8 +60,20 @@ def _compiled(source: str, compiler: str | None) -> Any:
                 return ctypes.CDLL(str(library))  # it stays when its file is gone
             except (OSError, subprocess.SubprocessError) as failure:
                 error = failure
-    logging.getLogger(__name__).info("A loss runs uncompiled: %s", error)
+    _tell(str(error))
     return None
+
+
+@cache
+def _tell(error: str) -> None:
+    """Once for each reason."""
+    logging.getLogger(__name__).info("Some of the work runs uncompiled: %s", error)
+
+
+def processor_has(*names: str) -> bool:
+    """Whether PyTorch says that the processor has all of these, such as ``"avx512_f"``."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return all(bool(capabilities.get(name, False)) for name in names)
 
 
 def call(function: Any, *args: int | Tensor | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.compiler import call, compiled, pays
+from pyg_bsl.ops.compiler import call, compiled, pays, processor_has
 
 PANEL_BYTES = 256  # four vectors of 512 bits
 LINE_BYTES = 64
@@ -302,7 +302,7 @@ def native_tiles(query: Tensor, key: Tensor, low: bool = False) -> NativeTiles |
     Raises:
         ValueError: If the setting that forbids or demands compiled code is none that is known.
     """
-    if not pays(query, query.size(0) * key.size(0)):
+    if not processor_has("avx512_f") or not pays(query, query.size(0) * key.size(0)):
         return None
     fills = key.size(1) * key.element_size() % LINE_BYTES == 0 and key.size(1) > 0
     if not (fills and query.is_contiguous() and key.is_contiguous()):
@@ -320,7 +320,7 @@ def has_bfloat16_dot() -> bool:
     """
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     amd = str(capabilities.get("cpu_name", "")).startswith("AMD")
-    return amd and bool(capabilities.get("avx512_bf16", False))
+    return amd and processor_has("avx512_bf16")
 
 
 def _source(dtype: torch.dtype, low: bool) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.compiler import call, compiled, pays
+from pyg_bsl.ops.compiler import call, compiled, pays, processor_has
 from pyg_bsl.ops.workers import num_workers, share
 from pyg_bsl.types import UserItems
 
@@ -208,8 +208,9 @@ def native_topk(
     (num_queries, dim), num_items = query.shape, key.size(0)
     width = -(-num_items // (GROUP * LANES)) * GROUP * LANES
     usual = query.dtype == torch.float32 and dim <= LARGEST_DIM and query.numel() * width > 0
+    fast = processor_has("avx512_f", "avx512_vnni")
     enough = width >= GROUPS_PER_PLACE * GROUP * k
-    if not usual or not enough or not pays(query, num_queries * num_items):
+    if not (usual and fast and enough and pays(query, num_queries * num_items)):
         return None
     library = compiled(_CODE)
     if library is None:

@@ -21,6 +21,7 @@ from pyg_bsl.losses import Loss
 from pyg_bsl.metrics import parse_metric
 from pyg_bsl.names import pick
 from pyg_bsl.nn import Backbone
+from pyg_bsl.ops.compiler import processor_has
 from pyg_bsl.ops.native_tiles import has_bfloat16_dot
 from pyg_bsl.sampling import AllItems, BatchLoader, InBatch, Sampler, Shared
 from pyg_bsl.training.callbacks import Callback, end_all, fail_all
@@ -562,8 +563,7 @@ def _has_bfloat16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("amx_bf16", False)) or has_bfloat16_dot()
+        return processor_has("amx_bf16") or has_bfloat16_dot()
     return False
 
 
