@@ -149,10 +149,17 @@ class Experiment:
             callbacks=callbacks,
         )
 
-    def run(self, callbacks: Iterable[Callback] = ()) -> FitResult:
-        """Load, build, train and evaluate."""
+    def run(
+        self, callbacks: Iterable[Callback] = (), graph: BipartiteGraph | None = None
+    ) -> FitResult:
+        """Load, build, train and evaluate.
+
+        Args:
+            callbacks: What else should happen.
+            graph: What :meth:`load` gave earlier, to load it once for several runs.
+        """
         started = time.perf_counter()
-        graph = self.load()
+        graph = self.load() if graph is None else graph
         load_seconds = time.perf_counter() - started
         trainer = self.build(graph, callbacks)
         asked = self.config()

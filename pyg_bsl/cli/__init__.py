@@ -12,6 +12,7 @@ from pyg_bsl.names import suggest
 COMMANDS = {
     "train": "train a recommender and report its test metrics",
     "evaluate": "evaluate a trained run again, at other list lengths or by another protocol",
+    "tune": "search for good settings, on validation data; show what was found",
     "compare": "print a table of recorded runs over their seeds, with significance marks",
     "ui": "show the recorded runs in a browser (MLflow)",
     "datasets": "list the data sets",

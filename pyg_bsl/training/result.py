@@ -48,8 +48,8 @@ class FitResult:
         num_items: Number of items.
         num_train: Number of training pairs.
         epochs: Number of epochs asked for.
-        status: ``"running"``, ``"finished"``, ``"stopped"`` (early stopping), ``"interrupted"``
-            or ``"failed"``.
+        status: ``"running"``, ``"finished"``, ``"stopped"`` (early stopping), ``"pruned"`` (by a
+            study), ``"interrupted"`` or ``"failed"``.
         selected_on: Split by which the protocol chooses the epoch. If ``"test"``, the metrics are
             optimistic, and those called ``"valid"`` are measured on the test set too.
         best_epoch: Epoch the metrics and weights are of; 0 before the first validation.

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from pyg_bsl.nn import Backbone
 from pyg_bsl.ops.compiler import processor_has
 from pyg_bsl.ops.native_tiles import has_bfloat16_dot
 from pyg_bsl.sampling import AllItems, BatchLoader, InBatch, Sampler, Shared
+from pyg_bsl.space import Choice, LogUniform, Space
 from pyg_bsl.training.callbacks import Callback, end_all, fail_all
 from pyg_bsl.training.result import EpochRecord, FitResult
 from pyg_bsl.training.scoring import context, hardest, score
@@ -104,6 +105,13 @@ class Trainer:
         TypeError: If a part is not an object of its kind.
         ValueError: If an argument is out of its range.
     """
+
+    search_space: ClassVar[Mapping[str, Space]] = {
+        "lr": LogUniform(0.001, 0.3),
+        "weight_decay": Choice((0.0, 1e-6, 1e-5, 1e-4)),
+        "epochs": Choice((10, 20, 40)),
+    }
+    """Arguments worth tuning, that of :meth:`fit` among them."""
 
     def __init__(
         self,
