@@ -8,6 +8,7 @@
 - :func:`pyg_bsl.evaluate`, :func:`pyg_bsl.recommend`: metrics by named protocol, and lists
 - :class:`pyg_bsl.Experiment`: a run from names
 - :class:`pyg_bsl.MLflowTracker`: every run in MLflow
+- :mod:`pyg_bsl.tuning`: studies, to find good settings
 """
 
 from importlib import import_module

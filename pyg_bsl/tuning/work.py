@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 
-# What can be wrong with one set of parameters: the others are tried all the same.
-_OWN_FAULT = (ArithmeticError, ValueError, MemoryError)
-
 log = logging.getLogger("pyg_bsl")
 
 
@@ -122,21 +119,28 @@ def _run_one(
         except (NotMine, optuna.exceptions.UpdateFinishedTrialError):
             fail(study, trial.number)
             return
-        except _OWN_FAULT as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         except (KeyboardInterrupt, SystemExit):
             if fail(study, trial.number):
                 retry(study, study.trials[trial.number], always=True)
             raise
-        except BaseException:
-            fail(study, trial.number)
-            raise
+        except Exception as error:
+            if not _own_fault(error):
+                fail(study, trial.number)
+                raise
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:2000])
     try:
         told(study.tell(trial, values, state))
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         if study.trials[trial.number].state == TrialState.RUNNING:
             raise
         log.warning("Trial %d took so long that it was given to others", trial.number)
+
+
+def _own_fault(error: Exception) -> bool:
+    """Whether one set of parameters can be to blame: the others are tried all the same."""
+    if isinstance(error, RuntimeError):  # What torch raises has no type of its own on the CPU.
+        return "allocate" in str(error) or "out of memory" in str(error)
+    return isinstance(error, ArithmeticError | ValueError | MemoryError)
 
 
 def _check_mine(study: Study, trial: Trial, total: int) -> None:

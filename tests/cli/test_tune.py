@@ -156,22 +156,21 @@ def test_killed_workers_cost_their_trials_and_no_more(here, monkeypatch, fresh):
         workers = [context.Process(target=main, args=(words,)) for _ in range(2)]
         for worker in workers:
             worker.start()
-    lost = {}
+    from mlflow import MlflowClient
+
+    client, lost = None, {}
     try:
         lost = wait_for(lambda: len(found := running("runs")) == 2 and found)
         assert workers[0].pid in lost
+        client = MlflowClient(f"sqlite:///{here}/runs/mlflow.db")
+        where = [client.get_experiment_by_name("own").experiment_id]
+        # The study and both trials.
+        wait_for(lambda: [r.info.status for r in client.search_runs(where)] == ["RUNNING"] * 3)
     finally:
         for pid in {*lost, *(worker.pid for worker in workers)}:
             os.kill(pid, signal.SIGKILL)
         for worker in workers:
             worker.communicate(timeout=30) if fresh else worker.join()
-
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{here}/runs/mlflow.db")
-    where = [client.get_experiment_by_name("own").experiment_id]
-    before = client.search_runs(where)
-    assert [run.info.status for run in before].count("RUNNING") == 3  # both trials and the study
 
     monkeypatch.setattr("pyg_bsl.tuning.trial.Watch.on_epoch_end", stop_at_once)
     assert main([*words, "--quiet"]) == 0

@@ -60,6 +60,16 @@ def test_pruned_and_failed_trials_count(place, study):
     assert all(map(counts, study.trials))
 
 
+def test_parameters_that_need_too_much_memory_are_not_the_end(place, study):
+    def large(trial):
+        if trial.number == 0:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+        return objective(trial)
+
+    work(place, study, large, 2)
+    assert states(study) == ["FAIL", "COMPLETE"]
+
+
 def test_a_bug_ends_the_study_and_leaves_no_trial_running(place, study):
     def broken(trial):
         raise TypeError("a bug")
@@ -218,6 +228,12 @@ def test_a_study_of_another_kind_is_refused(place, study):
     other = {**IDENTITY, "space": {"x": {"kind": "Choice"}}}
     with pytest.raises(ValueError, match=r"its 'space.x' is \{\"kind\": \"Uniform\"\}, here it"):
         place.create_or_join(study.study_name, other, {"value": "maximize"})
+
+
+def test_a_study_whose_maker_died_at_once_is_taken_over(place):
+    optuna.create_study(storage=place.optuna, study_name="empty", direction="maximize")
+    for created in (True, False):
+        assert place.create_or_join("empty", IDENTITY, {"value": "maximize"})[1] == created
 
 
 def test_a_study_that_is_not_ours_is_refused(place):
