@@ -114,7 +114,9 @@ class StudyRun:
         with self.attempt("closing lost runs"), brief(_REQUEST_SECONDS):
             for run in self.client.search_runs([self.experiment_id], text, max_results=1000):
                 tags, run_id = run.data.tags, run.info.run_id
-                if is_over(tags["phase"], int(tags["trial"]), int(tags["seed"])):
+                if "phase" in tags and is_over(
+                    tags["phase"], int(tags["trial"]), int(tags["seed"])
+                ):
                     self.client.set_tag(run_id, "status", "lost")
                     self.client.set_terminated(run_id, "KILLED")
                     closed += 1

@@ -1,4 +1,4 @@
-"""Running a study: the trials, then the finals between the best of them."""
+"""Running a study, in one process or in several."""
 
 from __future__ import annotations
 
@@ -6,36 +6,17 @@ import logging
 import multiprocessing
 import os
 import signal
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import torch
 
 from pyg_bsl.experiment import Experiment
 from pyg_bsl.space import Space
-from pyg_bsl.training import Callback
-from pyg_bsl.tuning.plan import Plan, on_test
-from pyg_bsl.tuning.report import (
-    DEFAULT,
-    EXPERIMENT,
-    Report,
-    best_of,
-    finals_name,
-    retrain_name,
-)
-from pyg_bsl.tuning.runs import StudyRun
-from pyg_bsl.tuning.spaces import grid, shown
-from pyg_bsl.tuning.storage import Storage, storage_url, sweep
-from pyg_bsl.tuning.trial import Graphs, Watch, kept, objective, run_trial, train
-from pyg_bsl.tuning.work import run_jobs, work
-
-if TYPE_CHECKING:
-    from optuna import Study, Trial
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
+from pyg_bsl.tuning.plan import Plan
+from pyg_bsl.tuning.report import Report
+from pyg_bsl.tuning.worker import Worker
 
 log = logging.getLogger("pyg_bsl")
 
@@ -145,221 +126,6 @@ def retrain(plan: Plan, seeds: int, threads: int | None = None) -> Report:
         worker = Worker(plan)
         worker.retrain(seeds)
     return worker.end()
-
-
-class Worker:
-    """A process's part in a study.
-
-    Args:
-        plan: The study's settings.
-        index: Which of the processes of one command it is.
-    """
-
-    def __init__(self, plan: Plan, index: int = 0) -> None:
-        self.plan = plan
-        self.graphs = Graphs(plan.experiment)
-        graph = self.graphs[plan.experiment.seed]
-        self.storage = Storage.open(storage_url(plan.store, plan.storage))
-        identity = plan.identity() | {"digest": graph.digest}
-        self.study, created = self.storage.create_or_join(plan.study, identity, plan.directions)
-        if EXPERIMENT not in self.study.user_attrs:
-            self.study.set_user_attr(EXPERIMENT, plan.experiment.config())
-        self.study.sampler = _sampler(plan, self.study, index, created)
-        self.study.pruner = _pruner(plan)
-        self.run_in_mlflow: StudyRun | None = None
-        if plan.tracking:
-            with self.storage.turn():
-                self.run_in_mlflow = StudyRun.open(plan, self.study, graph.name)
-
-    def announce(self) -> None:
-        """Clear up after processes that died, and say what is going to happen."""
-        with self.storage.turn():
-            sweep(self.study)
-        self.close_lost()
-        plan, before = self.plan, len(self.study.trials)
-        verb = f"Continuing, with {before} trials," if before else "Beginning"
-        log.info(
-            "%s study '%s': %d trials over %s",
-            verb,
-            plan.study,
-            plan.num_trials,
-            ", ".join(plan.searched),
-        )
-        if on_test(plan.experiment):
-            log.warning(
-                "The protocol '%s' has no validation data: this study is decided on the TEST set, "
-                "and its results are optimistic",
-                plan.experiment.protocol.name,
-            )
-
-    def run(self) -> None:
-        """Take trials until all are done, then take part in the finals."""
-        with self._interrupts():
-            if self.plan.algorithm == "grid":
-                run_jobs(self.storage, self.study, self._grid(), self._trial, self._tell)
-            else:
-                work(self.storage, self.study, self._trial, self.plan.num_trials, self._tell)
-            finalists = best_of(self.study, self.plan.finalists)
-            if len(finalists) > 1:
-                jobs = [
-                    {"trial": trial.number, "seed": seed}
-                    for trial in finalists
-                    for seed in self.plan.final_numbers
-                ]
-                log.info(
-                    "Finals: %d trials on %d fresh seeds", len(finalists), self.plan.final_seeds
-                )
-                self._train_each(finals_name(self.plan.study), jobs, "final")
-
-    def retrain(self, seeds: int) -> None:
-        """Train the winner and the default on seeds of their own."""
-        report = Report.of(self.storage, self.plan.study)
-        winner, start = report.winner, report.next_seed()
-        jobs = [
-            {"trial": number, "seed": seed}
-            for seed in range(start, start + seeds)
-            for number in (winner.number, DEFAULT)
-        ]
-        with self._interrupts():
-            self._train_each(retrain_name(self.plan.study), jobs, "retrain")
-
-    def end(self) -> Report:
-        """Write down what was found."""
-        self.close_lost()
-        with self._interrupts():
-            report = Report.of(self.storage, self.plan.study)
-            files = report.save(self.plan.store)
-        if self.run_in_mlflow is not None:
-            self.run_in_mlflow.end(
-                note=report.note(),
-                metrics=report.numbers(),
-                trials=report.complete,
-                files=files,
-            )
-        return report
-
-    def close_lost(self) -> None:
-        """Close the MLflow runs of processes that died."""
-        if self.run_in_mlflow is None:
-            return
-        from optuna.trial import TrialState
-
-        names = {"search": self.plan.study}
-        names["final"], names["retrain"] = (
-            finals_name(names["search"]),
-            retrain_name(names["search"]),
-        )
-        open_ = (TrialState.RUNNING,)
-        going: set[tuple[str, int, int | None]] = set()
-        there = {s.study_name for s in self.storage.optuna.get_all_studies()}
-        for phase, name in names.items():
-            for trial in self.storage.load(name).get_trials(states=open_) if name in there else ():
-                number = trial.number if phase == "search" else trial.params.get("trial", 0)
-                going.add((phase, number, None if phase == "search" else trial.params.get("seed")))
-        self.run_in_mlflow.close_lost(
-            lambda phase, number, seed: (
-                (phase, number, None if phase == "search" else seed) not in going
-            )
-        )
-
-    def _grid(self) -> list[dict[str, Any]]:
-        points = grid(self.plan.searched)
-        order = torch.randperm(
-            len(points), generator=torch.Generator().manual_seed(self.plan.experiment.seed)
-        )
-        return [points[at] for at in order[: self.plan.num_trials].tolist()]
-
-    def _trial(self, trial: Trial) -> list[float]:
-        def tracked(values: Mapping[str, Any], seed: int, phase: str) -> Sequence[Callback]:
-            return self._callbacks(trial.number, values, seed, phase)
-
-        return run_trial(self.plan, self.graphs, trial, tracked)
-
-    def _callbacks(
-        self, number: int, values: Mapping[str, Any], seed: int, phase: str
-    ) -> Sequence[Callback]:
-        run = self.run_in_mlflow
-        return [] if run is None else run.callbacks(number, values, seed, phase)
-
-    def _train_each(self, name: str, jobs: Sequence[Mapping[str, int]], phase: str) -> None:
-        """Train trials of the study again on other seeds."""
-        study, _ = self.storage.create_or_join(
-            name, {"of": self.plan.study}, {self.plan.metric: "maximize"}
-        )
-        trials = self.study.trials
-
-        def one(trial: Trial) -> list[float]:
-            number = trial.suggest_int("trial", DEFAULT, 10**6)
-            seed = trial.suggest_int("seed", 0, 2**62)
-            values = {} if number == DEFAULT else trials[number].params
-            callbacks = self._callbacks(number, values, seed, phase)
-            watch = Watch(None, self.plan.also)
-            result = train(self.plan, self.graphs, values, seed, watch, callbacks)
-            trial.set_user_attr("kept", kept([result]))
-            return [objective(result, self.plan.metric)]
-
-        run_jobs(self.storage, study, jobs, one)
-
-    def _tell(self, trial: FrozenTrial) -> None:
-        """Say how a trial ended."""
-        name = self.plan.metric
-        how = trial.state.name.lower()
-        if trial.values is not None:
-            how = f"{name} {trial.values[0]:.4f}" + (", pruned" if how == "pruned" else "")
-        elif "error" in trial.user_attrs:
-            how = f"failed, {trial.user_attrs['error']}"
-        best = best_of(self.study, 1)
-        so_far = f"; best {best[0].values[0]:.4f}, trial {best[0].number}" if best else ""
-        seconds = trial.duration.total_seconds() if trial.duration else 0.0
-        log.info(
-            "Trial %d: %s (%s), %.0f s%s", trial.number, how, shown(trial.params), seconds, so_far
-        )
-
-    @contextmanager
-    def _interrupts(self) -> Iterator[None]:
-        """Close the study's run where the block is broken off."""
-        try:
-            yield
-        except BaseException:
-            if self.run_in_mlflow is not None:
-                self.run_in_mlflow.stop()
-            raise
-
-
-def _sampler(plan: Plan, study: Study, index: int, created: bool) -> BaseSampler:
-    """What chooses the next values.
-
-    The same seed gives the same study where one process runs it. One that joins draws on its own:
-    it must not repeat what others draw.
-    """
-    from optuna import samplers
-
-    own = 0 if created or index else int.from_bytes(os.urandom(4), "little")
-    parts = (plan.experiment.seed, index, len(study.trials), own)
-    seed = zlib.crc32(repr(parts).encode())
-    if plan.algorithm == "tpe":
-        return samplers.TPESampler(seed=seed, constant_liar=True)
-    if plan.algorithm == "gp":
-        return samplers.GPSampler(seed=seed)
-    return samplers.RandomSampler(seed=seed)
-
-
-def _pruner(plan: Plan) -> BasePruner:
-    from optuna import pruners
-
-    tenths = 10
-    make: dict[str, Callable[[], BasePruner]] = {
-        "median": lambda: pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
-        "halving": lambda: pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
-        "hyperband": lambda: pruners.HyperbandPruner(
-            min_resource=1, max_resource=tenths, reduction_factor=3
-        ),
-        "none": pruners.NopPruner,
-    }
-    return make[plan.pruning]()
-
-
-# Several processes
 
 
 @contextmanager
