@@ -199,36 +199,36 @@ def test_a_study_is_continued_and_the_same_seed_gives_the_same_trials(data, plac
     def values(name, *numbers):
         for number in numbers:
             report = tuning.search(
-                experiment(data), study=name, trials=number, store=place, **WITHOUT_MLFLOW
+                experiment(data, epochs=1), study=name, trials=number, store=place, **WITHOUT_MLFLOW
             )
         assert len(report.trials) == numbers[-1]
         return [(trial.params, trial.values) for trial in report.trials]
 
-    whole = values("whole", 3)
-    parts = values("parts", 2, 4)
-    assert parts[:2] == whole[:2]
-    assert len({str(params) for params, _ in parts}) == 4  # it does not begin again
+    whole = values("whole", 2)
+    parts = values("parts", 1, 3)
+    assert parts[:1] == whole[:1]
+    assert len({str(params) for params, _ in parts}) == 3  # it does not begin again
 
 
 def test_a_grid_is_run_once_and_goes_on(data, place):
     space = {"loss.tau": Choice((0.2, 0.5)), "trainer.lr": Choice((0.1, 0.3))}
     same = {"space": space, "algorithm": "grid", "study": "g", "store": place, "tracking": False}
     same |= {"finalists": 1, "pruner": "none"}
-    assert len(tuning.search(experiment(data), trials=3, **same).trials) == 3
-    report = tuning.search(experiment(data), **same)
+    assert len(tuning.search(experiment(data, epochs=1), trials=3, **same).trials) == 3
+    report = tuning.search(experiment(data, epochs=1), **same)
     assert len(report.trials) == 4
     points = {(trial.params["loss.tau"], trial.params["trainer.lr"]) for trial in report.trials}
     assert points == {(tau, lr) for tau in (0.2, 0.5) for lr in (0.1, 0.3)}
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "pruner"), [("gp", "halving"), ("tpe", "hyperband"), ("random", "none")]
+    ("algorithm", "pruner", "trials"), [("gp", "halving", 11), ("tpe", "hyperband", 2)]
 )
-def test_every_algorithm_and_pruner_runs(data, place, algorithm, pruner):
+def test_every_algorithm_and_pruner_runs(data, place, algorithm, pruner, trials):
     report = tuning.search(
         experiment(data, epochs=2),
         study=algorithm,
-        trials=11 if algorithm == "gp" else 3,  # its first ten are independent draws
+        trials=trials,  # the first ten of a Gaussian process are independent draws
         algorithm=algorithm,
         pruner=pruner,
         store=place,
@@ -239,9 +239,9 @@ def test_every_algorithm_and_pruner_runs(data, place, algorithm, pruner):
 
 def test_several_objectives_leave_a_front(data, place):
     report = tuning.search(
-        experiment(data, epochs=2),
+        experiment(data, epochs=1),
         study="front",
-        trials=5,
+        trials=3,
         also=["tail_ndcg@5", "seconds"],
         store=place,
         **WITHOUT_MLFLOW,
