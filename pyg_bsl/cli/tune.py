@@ -25,6 +25,8 @@ from pyg_bsl.tuning.search import run as run_study
 from pyg_bsl.tuning.spaces import SYNTAX, from_data, parse_fix, parse_space, with_values
 from pyg_bsl.tuning.storage import Storage, identity_of, storage_url
 
+log = logging.getLogger("pyg_bsl")
+
 EXAMPLES = """
 Flags of the experiment are those of train, and hold a value fixed. Examples:
 
@@ -152,6 +154,8 @@ def _search(parser: Parser, flags: ExperimentFlags, values: Namespace) -> Report
     fixed = dict(parse_fix(text, experiment) for text in values.fix)
     experiment = with_values(experiment, {k: v for k, v in fixed.items() if v is not None})
     space: dict[str, Space] = preset_space(values.preset, experiment, {*given, *fixed})
+    if values.preset in PRESETS:
+        log.info("Preset '%s': %s", values.preset, PRESETS[values.preset].description)
     for text in values.space:
         name, each = parse_space(text, experiment)
         if name in fixed:

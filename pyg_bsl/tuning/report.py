@@ -217,7 +217,8 @@ class Report:
         for split in ("valid", "test"):
             if final := self.final(winner.number, split):
                 name = valid if split == "valid" else split
-                lines += [f"On {final[2]} fresh seeds: {name} {metric} {_pm(final[0], final[1])}."]
+                seeds = f"{final[2]} fresh seed{'s' * (final[2] > 1)}"
+                lines += [f"On {seeds}: {name} {metric} {_pm(final[0], final[1])}."]
         if not self.finals and "test" in (row := winner.user_attrs["kept"][0]):
             lines += [f"Its test {metric}: {row['test'][metric]:.4f}."]
         text = "\n\n".join(lines)
