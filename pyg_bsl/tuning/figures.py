@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyg_bsl.atomic import atomic_path
-from pyg_bsl.space import LogUniform
+from pyg_bsl.space import Choice, LogUniform
 from pyg_bsl.tuning.spaces import from_data
 
 if TYPE_CHECKING:
@@ -92,22 +92,23 @@ def _slices(report: Report, names: Sequence[str], *, trend: bool = False) -> Any
     winner = report.winner
     for axes, name in zip(every, names, strict=False):
         x, y = zip(*_points(report, name), strict=True)
-        words = any(isinstance(value, str | bool | None) for value in x)
-        if words:
-            x = tuple(map(str, x))
+        at = winner.params[name]
+        if isinstance(each := space[name], Choice):  # evenly spaced, in order
+            places = {v: n for n, v in enumerate(sorted(each.values, key=_order))}
+            x, at = tuple(places[value] for value in x), places[at]
+            axes.set_xticks(range(len(places)), [_short(value) for value in places])
+        elif isinstance(each, LogUniform):
+            axes.set_xscale("log")
         axes.scatter(x, y, color=BLUE, s=18)
         if trend:
             best = {value: max(v for at, v in zip(x, y, strict=True) if at == value) for value in x}
             axes.plot(*zip(*sorted(best.items()), strict=True), color=GREY, lw=1, zorder=1)
-        at = str(winner.params[name]) if words else winner.params[name]
-        axes.scatter([at], [winner.values[0]], color=ORANGE, s=50, label="chosen")
-        if isinstance(space[name], LogUniform) or _spread(x):
-            axes.set_xscale("log")
+        axes.scatter([at], [winner.values[0]], color=ORANGE, s=50)
         axes.set_xlabel(name)
         axes.set_ylabel(_label(report))
     for axes in every[len(names) :]:
         axes.set_axis_off()
-    every[0].legend()
+    figure.suptitle(f"Study {report.name}; the chosen trial is orange")
     return figure
 
 
@@ -128,8 +129,11 @@ def _label(report: Report) -> str:
     return f"{'test, as valid,' if report.on_test else 'valid'} {report.metric}"
 
 
-def _spread(values: Sequence[Any]) -> bool:
-    """Whether numbers are all positive and go over a factor of ten or more."""
-    if any(isinstance(value, str) or value <= 0 for value in values):
-        return False
-    return bool(max(values) / min(values) >= 10)
+def _order(value: Any) -> tuple[bool, Any]:
+    """Numbers in their order, before words in theirs."""
+    number = isinstance(value, int | float)
+    return not number, value if number else str(value)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
