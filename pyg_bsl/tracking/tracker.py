@@ -144,8 +144,8 @@ class MLflowTracker(Callback):
             self._sending = self._worker.submit(self._attempt, self._send_points)
 
     def on_fit_end(self, trainer: Trainer, result: FitResult) -> None:
-        """Record the results and close the run."""
-        self._finish(result, "FINISHED", {})
+        """Record the results and close the run, as killed if it was pruned."""
+        self._finish(result, "KILLED" if result.status == "pruned" else "FINISHED", {})
 
     def on_fit_error(self, trainer: Trainer, result: FitResult, error: BaseException) -> None:
         """Record what there is; close the run as killed when it was interrupted, else failed."""

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyg_bsl._mlflow_facts import clip_tags, key
-from pyg_bsl._mlflow_store import brief, cause, no_garbage_collection, open_experiment, resolve_uri
 from pyg_bsl.tracking import MLflowTracker
-from pyg_bsl.training import Callback, FitResult, Trainer
+from pyg_bsl.tracking.address import resolve_uri
+from pyg_bsl.tracking.names import clip_tags, key
+from pyg_bsl.tracking.store import brief, cause, no_garbage_collection, open_experiment
+from pyg_bsl.training import Callback
 from pyg_bsl.tuning.plan import Plan
 from pyg_bsl.tuning.spaces import as_data, shown
 
@@ -101,7 +102,7 @@ class StudyRun:
             tags=tags,
             parent_run_id=self.run_id,
         )
-        return [_Mark(self, tracker), tracker]
+        return [tracker]
 
     def close_lost(self, is_over: Callable[[str, int, int], bool]) -> int:
         """Close the runs whose process died; how many there were.
@@ -171,24 +172,6 @@ class StudyRun:
             yield
         except Exception as error:
             log.warning("MLflow tracking at %s missed %s: %s", self.uri, what, cause(error))
-
-
-class _Mark(Callback):
-    """Closes the run of a pruned training as killed, so that it can be told from finished ones.
-
-    Args:
-        run: The study's run.
-        tracker: Has the training's run. It starts after this callback, and so ends before it.
-    """
-
-    def __init__(self, run: StudyRun, tracker: MLflowTracker) -> None:
-        self.run, self.tracker = run, tracker
-
-    def on_fit_end(self, trainer: Trainer, result: FitResult) -> None:
-        """Put the status right."""
-        if result.status == "pruned":
-            with self.run.attempt("a pruned trial"), brief(_REQUEST_SECONDS):
-                self.run.client.set_terminated(self.tracker.run_id, "KILLED")
 
 
 def _tags(plan: Plan) -> dict[str, str]:
