@@ -54,10 +54,9 @@ def table(lines: Iterable[Line]) -> str:
             found = sum(float(run["ndcg@20"]) for run in runs) / len(runs)
             ratio = f"{100 * (found / theirs[1] - 1):+.1f} %"
         shown = ["", ""] if theirs is None else [f"{x:.4f}" for x in theirs]
-        seconds = mean(runs, "train_seconds", 0)
-        rows.append([recipe, str(len(runs)), *ours, *shown, ratio, seconds])
+        rows.append([recipe, str(len(runs)), *ours, *shown, ratio])
     head = ("backbone, loss", "seeds", "Recall@20", "NDCG@20", "published R", "published N", "NDCG")
-    return Table([*head, "s of training"], rows, facts(lines)).markdown()
+    return Table(head, rows, facts(lines)).markdown()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -47,6 +47,7 @@ for backbone_type, arguments, loss, options in RUNS:
     learns = backbone_type is not Popularity
     name = backbone_type.__name__ + (f" + {type(loss).__name__}" if learns else "")
     callbacks = [ProgressBar(name), MLflowTracker(run_name=None if learns else name)]
+    options = {"precision": "float32", **options}  # the same on every processor, but for rounding
     trainer = Trainer(backbone, loss, callbacks=callbacks, seed=SEED, **options)
     results.append((name, backbone, trainer.fit(graph, EPOCHS)))
 

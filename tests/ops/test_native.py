@@ -144,7 +144,7 @@ def test_without_a_working_compiler_the_result_is_the_same_and_a_line_is_logged(
     monkeypatch.setenv("PYG_BSL_COMPILE", "always")
     monkeypatch.setenv("CC", compiler)
     _tell.cache_clear()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "pyg_bsl"):
         for _ in range(2):
             assert torch.equal(mean_map(scores, torch.tanh), expected)
     assert sum("uncompiled" in message for message in caplog.messages) == 1
