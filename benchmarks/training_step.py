@@ -33,6 +33,7 @@ from benchmarks.measure import Options, Table, medians
 from pyg_bsl.losses import BPR, BSL, PSL, SL, Loss
 from pyg_bsl.sampling import AllItems, BatchLoader, Sampler, Shared
 from pyg_bsl.training.scoring import score
+from pyg_bsl.training.trainer import has_bfloat16_units
 from pyg_bsl.types import Batch, Embeddings
 
 ALL = slice(None)
@@ -139,6 +140,8 @@ def ways(
     every = AllItems(avoid_seen=False)
     own = AllItems() if loss.per_user else Shared(1_024)
 
+    usual = torch.bfloat16 if has_bfloat16_units(torch.device("cpu")) else None
+
     few, many = pairs.items.numel(), users.items.numel()
     out = {
         "literal": Way("sampled", few, literal),
@@ -146,12 +149,15 @@ def ways(
         "plain, pairs": Way("pairs", few, lambda: in_full(pairs)),
         "F.linear_cross_entropy, pairs": Way("pairs", few, chunked),
         "library, pairs": Way("pairs", few, lambda: library(pairs, every)),
+        "library, pairs, bfloat16": Way(
+            "bfloat16 pairs", few, lambda: library(pairs, every, torch.bfloat16)
+        ),
         "plain, users": Way("users", many, lambda: in_full(users)),
         "library, users": Way("users", many, lambda: library(users, every)),
         "library, users, bfloat16": Way(
             "bfloat16", many, lambda: library(users, every, torch.bfloat16)
         ),
-        "library, as trained": Way("as trained", many, lambda: library(users, own)),
+        "library, as trained": Way("as trained", many, lambda: library(users, own, usual)),
     }
     if name != "SL" or not hasattr(F, "linear_cross_entropy"):
         del out["F.linear_cross_entropy, pairs"]

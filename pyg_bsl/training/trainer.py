@@ -191,7 +191,7 @@ class Trainer:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = _check_device(device)
-        auto = precision == "auto" and _has_bfloat16_units(self.device)
+        auto = precision == "auto" and has_bfloat16_units(self.device)
         self._gemm = torch.bfloat16 if auto or precision == "bfloat16" else None
         self.should_stop = False
 
@@ -566,7 +566,7 @@ def _check_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def _has_bfloat16_units(device: torch.device) -> bool:
+def has_bfloat16_units(device: torch.device) -> bool:
     """Whether bfloat16 products are faster than float32 ones there, as far as it can be told."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

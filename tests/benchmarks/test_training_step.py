@@ -13,7 +13,8 @@ SIZES = Sizes(users=60, items=40, pairs=500, batch=12, negatives=15, dim=8)
 def test_ways_of_a_kind_give_the_same_loss_and_gradients(name: str) -> None:
     emb, found = ways(name, SIZES, torch.float64)
     kinds = {way.kind for way in found.values()}
-    assert kinds == {"sampled", "pairs", "users", "bfloat16", "as trained"}
+    exact, low = {"sampled", "pairs", "users", "as trained"}, {"bfloat16 pairs", "bfloat16"}
+    assert kinds == exact | low
     for kind in kinds:
         first, *others = [key for key, way in found.items() if way.kind == kind]
         loss, grad = found[first].loss(), gradients(emb, found[first])

@@ -14,7 +14,7 @@ from pyg_bsl.losses import BPR, BSL, LOSSES, PSL, SL, DirectAU, DrRL
 from pyg_bsl.nn import BACKBONES, MF, NGCF, LightGCN, Popularity
 from pyg_bsl.sampling import SAMPLERS, AllItems, BatchLoader, InBatch, Shared, Uniform
 from pyg_bsl.training import Callback, NonFiniteLossError, Trainer
-from pyg_bsl.training.trainer import _has_bfloat16_units, visiting
+from pyg_bsl.training.trainer import has_bfloat16_units, visiting
 from pyg_bsl.types import BipartiteGraph, Negatives, UserItems
 from tests.planted import NUM_ITEMS, NUM_USERS, cluster, planted
 from tests.training.parts import BestAt, Broken, Raises, Recorder, fit, new_mf, new_trainer
@@ -310,7 +310,7 @@ def test_bfloat16_is_close_to_float32(sampler):
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_automatic_precision_is_bfloat16_only_where_that_is_fast(monkeypatch, fast):
-    monkeypatch.setattr("pyg_bsl.training.trainer._has_bfloat16_units", lambda device: fast)
+    monkeypatch.setattr("pyg_bsl.training.trainer.has_bfloat16_units", lambda device: fast)
     batch = first_batch("pair")
     auto, low, full = (
         step(precision, batch, Negatives(None)) for precision in ("auto", "bfloat16", "float32")
@@ -327,10 +327,10 @@ def test_a_processor_that_does_not_tell_what_it_has_trains_in_float32(monkeypatc
     device = torch.device("cpu")
     has = torch.cpu.get_capabilities()
     amd = has.get("cpu_name", "").startswith("AMD") and has.get("avx512_bf16", False)
-    assert _has_bfloat16_units(device) == (has.get("amx_bf16", False) or amd)
+    assert has_bfloat16_units(device) == (has.get("amx_bf16", False) or amd)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert not _has_bfloat16_units(device)
-    assert not _has_bfloat16_units(torch.device("meta"))
+    assert not has_bfloat16_units(device)
+    assert not has_bfloat16_units(torch.device("meta"))
 
 
 # What is left out, the trainer chooses
