@@ -78,6 +78,7 @@ def _history(report: Report) -> Any:
         axes.scatter(x, y, color=GREY, marker="x", label="pruned, where it stood", zorder=2)
     axes.step(numbers, best, color=ORANGE, where="post", label="best so far")
     axes.set_xlabel("trial")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(_label(report))
     axes.set_title(f"Study {report.name}")
     axes.legend()
