@@ -14,7 +14,7 @@ from pyg_bsl import Trainer
 from pyg_bsl.data import HoldoutValidation, build_graph
 from pyg_bsl.losses import BPR, BSL, LLPAUC, PSL, SL, AdvInfoNCE, SLatK
 from pyg_bsl.nn import MF, LightGCN, XSimGCL
-from pyg_bsl.sampling import AllItems, Shared
+from pyg_bsl.sampling import AllItems
 
 # Knobs. Temperatures are those of the PSL paper (arXiv 2411.00163, Tables B.2, B.3). It gives all
 # on half the cosine: those of SL, BSL and AdvInfoNCE are twice that here, on the full one. SL@K's
@@ -46,7 +46,7 @@ SETTINGS = {
     "MF BSL": ({}, 40, {}),
     "MF SLatK": ({}, 60, {"batch_size": 512, "lr": 0.02}),
     "MF AdvInfoNCE": ({}, 30, {}),
-    "MF LLPAUC": ({}, 60, {"similarity": "cosine", "sampler": Shared(1024), "batch_size": 512}),
+    "MF LLPAUC": (NORMAL, 40, {"sampler": AllItems(), "lr": 0.02, "weight_decay": 1e-5}),
     "MF BPR": (NORMAL, 50, {"lr": 0.02, "weight_decay": 1e-5}),
     "LightGCN": ({"num_layers": 2, "init": "svd"}, 20, {"batch_size": 2691, "lr": 0.04}),
     "LightGCN BSL": ({"num_layers": 2, "init": "svd"}, 40, {"batch_size": 2691, "lr": 0.04}),
