@@ -8,6 +8,7 @@ exponential costs less than half of what it does in PyTorch.
 
 from __future__ import annotations
 
+from functools import cache
 from string import Template
 from typing import Any, NamedTuple
 
@@ -323,6 +324,7 @@ def has_bfloat16_dot() -> bool:
     return amd and processor_has("avx512_bf16")
 
 
+@cache
 def _source(dtype: torch.dtype, low: bool) -> str:
     double = dtype == torch.float64
     plain = {"factor": "T", "vector": "Vector", "multiply": "sum[r][v] += left * right[v]"}

@@ -59,7 +59,7 @@ class TileScores:
         low = self._low and scores.gemm == torch.bfloat16
         self._native = native_tiles(scores.query, scores.key, low)
         self._columns = (0, 0), scores.key[:0]
-        if self._low:
+        if self._low and (self._native is None or not self._native.low):
             self._low_slope = scores.query.new_empty(height * self.width, dtype=scores.gemm)
 
     def fill(self, tile: Tensor, q0: int, q1: int, c0: int, c1: int, value: float) -> None:
