@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from pyg_bsl.ops.compiler import call, compiled, pays, processor_has
+from pyg_bsl.ops.native_amx import AMX_CODE, AMX_DIM, has_amx
 
 PANEL_BYTES = 256  # four vectors of 512 bits
 LINE_BYTES = 64
+LOW_PANEL = 128  # most keys of a piece of the tile in bfloat16
+LOW_ROWS = 32  # its rows end at a multiple
 
 _CODE = Template(r"""
-#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -42,8 +44,80 @@ typedef T UnalignedVector __attribute__((vector_size(64), aligned(sizeof(T)), ma
 #ifdef __clang__
 #error "It would call the function below number by number: GCC with glibc"
 #endif
-extern __attribute__((simd("notinbranch"))) T exp$suffix(T);
+$exp
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+$products
+// The exponential of every number of the tile, and the sums over its rows.
+void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *sums)
+{
+    for (int64_t r = 0; r < rows; r++, tile += stride) {
+        double sum = 0;
+        for (int64_t start = 0; start < num_keys; start += CHUNK)
+            sum += exp_chunk(least(CHUNK, num_keys - start), tile + start);
+        sums[r] = (T)sum;
+    }
+}
+""")
+
+_EXP_DOUBLE = r"""
+#ifdef __clang__
+#error "It would call the function below number by number: GCC with glibc"
+#endif
+extern __attribute__((simd("notinbranch"))) double exp(double);
+
+static double exp_chunk(int64_t count, double *x)
+{
+    double sum = 0;
+    #pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < count; j++) sum += x[j] = exp(x[j]);
+    return sum;
+}
+"""
+
+_EXP_FLOAT = r"""
+#include <immintrin.h>
+
+// 2^n e^r with |r| <= log(2) / 2, e^r by the polynomial of the Cephes library; within 1e-7 of it.
+static inline __m512 exp_vector(__m512 x)
+{
+    x = _mm512_max_ps(_mm512_set1_ps(-104), _mm512_min_ps(_mm512_set1_ps(89), x));  // NaN stays
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.42860677e-6f), r);
+    __m512 e = _mm512_set1_ps(1.98756915e-4f);
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(1.39819995e-3f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(8.33345191e-3f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(4.16657959e-2f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(1.66666655e-1f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(5.00000012e-1f));
+    e = _mm512_fmadd_ps(e, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1)));
+    return _mm512_scalef_ps(e, n);
+}
+
+static double exp_chunk(int64_t count, float *x)
+{
+    __m512 sum = _mm512_setzero_ps(), other = sum;
+    int64_t j = 0;
+    for (; j + 32 <= count; j += 32) {
+        const __m512 one = exp_vector(_mm512_loadu_ps(x + j));
+        const __m512 two = exp_vector(_mm512_loadu_ps(x + j + 16));
+        _mm512_storeu_ps(x + j, one);
+        _mm512_storeu_ps(x + j + 16, two);
+        sum = _mm512_add_ps(sum, one);
+        other = _mm512_add_ps(other, two);
+    }
+    for (; j < count; j += 16) {
+        const __mmask16 there = count - j < 16 ? (1 << (count - j)) - 1 : 0xffff;
+        const __m512 last = exp_vector(_mm512_maskz_loadu_ps(there, x + j));
+        _mm512_mask_storeu_ps(x + j, there, last);
+        sum = _mm512_mask_add_ps(sum, there, sum, last);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(sum, other));
+}
+"""
+
+_PRODUCTS = Template(r"""
 #define BLOCK(R, V, NAME)                                                              \
     case R * 8 + V:                                                                    \
         NAME##_block(R, V, depth, left, a_row, a_col, b, b_row, to, c_row, add);       \
@@ -51,7 +125,6 @@ extern __attribute__((simd("notinbranch"))) T exp$suffix(T);
 #define BLOCKS(R, NAME) BLOCK(R, 1, NAME) BLOCK(R, 2, NAME) BLOCK(R, 3, NAME) BLOCK(R, 4, NAME)
 $product
 $low
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Keys as columns, PANEL keys after the other; behind the last key zeros.
 void pack(int64_t num_keys, int64_t dim, const T *key, T *packed)
@@ -93,26 +166,6 @@ void gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope, int6
         for (int64_t n = ahead * dim; n < least(ahead + PANEL, num_keys) * dim; n += LANES)
             __builtin_prefetch(grad_key + n, 1);
         product(count, dim, rows, piece, 1, PANEL, query, dim, grad_key + start * dim, dim, 1);
-    }
-}
-
-// The exponential of every number of the tile, and the sums over its rows.
-void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *sums)
-{
-    for (int64_t r = 0; r < rows; r++, tile += stride) {
-        double sum = 0;
-        for (int64_t start = 0; start < num_keys; start += CHUNK) {
-            const int64_t end = least(start + CHUNK, num_keys);
-            T part = 0;
-            #pragma omp simd reduction(+ : part)
-            for (int64_t j = start; j < end; j++) {
-                const T e = exp$suffix(tile[j]);
-                tile[j] = e;
-                part += e;
-            }
-            sum += part;
-        }
-        sums[r] = (T)sum;
     }
 }
 $low_gradients
@@ -237,7 +290,8 @@ class NativeTiles(NamedTuple):
 
     Args:
         library: What was compiled.
-        low: Whether it multiplies bfloat16 numbers.
+        low: Whether it multiplies bfloat16 numbers. :mod:`pyg_bsl.ops.native_amx` then makes the
+            scores of them too, some 2e-6 of the vectors' lengths from exact ones.
     """
 
     library: Any
@@ -247,7 +301,7 @@ class NativeTiles(NamedTuple):
         """Keys ``[n, D]`` laid out for :meth:`scores`."""
         count, dim = key.shape
         panel = PANEL_BYTES // key.element_size()
-        packed = key.new_empty(-(-count // panel) * panel * dim)
+        packed = key.new_empty(_up(count, panel) * dim)
         call(self.library.pack, count, dim, key, packed)
         return packed
 
@@ -268,7 +322,7 @@ class NativeTiles(NamedTuple):
     def pair_rows(self, x: Tensor) -> Tensor:
         """Rows ``[R, D]`` in bfloat16 for :meth:`add_low_gradients`."""
         rows, dim = x.shape
-        pairs = torch.empty(-(-rows // 2) * dim, dtype=torch.int32)
+        pairs = torch.empty(_up(rows, LOW_ROWS) // 2 * dim, dtype=torch.int32)
         call(self.library.pair_rows, rows, dim, x, pairs)
         return pairs
 
@@ -277,8 +331,7 @@ class NativeTiles(NamedTuple):
     ) -> None:
         """:meth:`add_gradients` by products of bfloat16 numbers, from the keys as pairs of rows."""
         rows, count = slope.shape
-        panel = PANEL_BYTES // slope.element_size()
-        piece = torch.empty(rows * panel // 2 + -(-rows // 2) * panel, dtype=torch.int32)
+        piece = torch.empty(_up(rows, LOW_ROWS) * LOW_PANEL, dtype=torch.int32)
         sizes = rows, count, query.size(1), slope, slope.stride(0)
         low_query = self.pair_rows(query)
         call(self.library.low_gradients, *sizes, pairs, low_query, grad_query, grad_key, piece)
@@ -308,34 +361,48 @@ def native_tiles(query: Tensor, key: Tensor, low: bool = False) -> NativeTiles |
     fills = key.size(1) * key.element_size() % LINE_BYTES == 0 and key.size(1) > 0
     if not (fills and query.is_contiguous() and key.is_contiguous()):
         return None
+    low = low and query.dtype == torch.float32
+    if low and key.size(1) % AMX_DIM == 0 and has_amx():
+        library = compiled(_source(query.dtype, low=True, amx=True))
+        if library is not None:  # a compiler may be older than the processor
+            return NativeTiles(library, low=True)
     low = low and has_bfloat16_dot()
-    library = compiled(_source(query.dtype, low))
+    library = compiled(_source(query.dtype, low, amx=False))
     return None if library is None else NativeTiles(library, low)
 
 
 def has_bfloat16_dot() -> bool:
     """Whether the processor multiplies twice as many bfloat16 numbers as float32 ones (AMD's do).
 
-    Intel's instruction of that name takes as long for its pairs as two of float32; its matrix units
-    (AMX), which do not, are PyTorch's to drive.
+    Intel's instruction of that name takes as long for its pairs as two of float32.
     """
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     amd = str(capabilities.get("cpu_name", "")).startswith("AMD")
     return amd and processor_has("avx512_bf16")
 
 
+def _up(count: int, step: int) -> int:
+    return -(-count // step) * step
+
+
 @cache
-def _source(dtype: torch.dtype, low: bool) -> str:
+def _source(dtype: torch.dtype, low: bool, amx: bool) -> str:
     double = dtype == torch.float64
+    return _CODE.substitute(
+        type="double" if double else "float",
+        exp=_EXP_DOUBLE if double else _EXP_FLOAT,
+        products=AMX_CODE if amx else _products(low),
+    )
+
+
+def _products(low: bool) -> str:
     plain = {"factor": "T", "vector": "Vector", "multiply": "sum[r][v] += left * right[v]"}
     pairs = {
         "factor": "uint32_t",
         "vector": "Pairs",
         "multiply": '__asm__("vdpbf16ps %2, %1, %0" : "+v"(sum[r][v]) : "v"(right[v]), "v"(many))',
     }
-    return _CODE.substitute(
-        type="double" if double else "float",
-        suffix="" if double else "f",
+    return _PRODUCTS.substitute(
         product=_PRODUCT.substitute(plain, name="product", many=""),
         low=_LOW + _PRODUCT.substitute(pairs, name="low_product", many=_MANY) if low else "",
         low_gradients=_LOW_GRADIENTS if low else "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.native_tiles import native_tiles
+from pyg_bsl.ops.native_tiles import LINE_BYTES, native_tiles
 from pyg_bsl.ops.scores import LazyScores
 
 CPU_TILE = 1 << 19
@@ -35,10 +35,11 @@ def tile_size(device: torch.device) -> int:
 class TileScores:
     """Scores of a block of queries against a block of keys, in one reused buffer.
 
-    Dropped scores are set to a fill value. One spare column takes the drops that belong to other
-    blocks of keys, so that no size depends on the data. The products of the gradients take
-    :attr:`LazyScores.gemm <pyg_bsl.ops.LazyScores.gemm>` numbers; scores and sums over several
-    tiles are of the queries' type. All of it is done in compiled code where that pays.
+    Dropped scores are set to a fill value. A spare column takes the drops that belong to other
+    blocks of keys, so that no size depends on the data; rows start at lines of the cache. The
+    products of the gradients take :attr:`LazyScores.gemm <pyg_bsl.ops.LazyScores.gemm>` numbers;
+    scores and sums over several tiles are of the queries' type. All of it is done in compiled code
+    where that pays.
 
     A block of keys is laid out for the product once and serves until another one is asked for:
     walk over keys outside and queries inside.
@@ -53,7 +54,9 @@ class TileScores:
         self.scores = scores
         self.width = min(most_keys, scores.key.size(0))
         height = min(most_queries, scores.query.size(0))
-        self._buffer = scores.query.new_empty(height, self.width + 1)
+        line = LINE_BYTES // scores.query.element_size()
+        self._stride = -(-(self.width + 1) // line) * line
+        self._buffer = scores.query.new_empty(height, self._stride)
         self._low = scores.gemm is not None and scores.query.dtype == torch.float32
         self._low_key = (0, 0), scores.key[:0]
         low = self._low and scores.gemm == torch.bfloat16
@@ -76,12 +79,12 @@ class TileScores:
             if c1 - c0 < self.scores.key.size(0):
                 inside = (col >= c0) & (col < c1)
                 col = torch.where(inside, col - c0, self.width)
-            whole = tile.as_strided((q1 - q0, self.width + 1), (self.width + 1, 1))
+            whole = tile.as_strided((q1 - q0, self.width + 1), (self._stride, 1))
             whole.index_put_((row, col), tile.new_full((), value))
 
     def like(self, tile: Tensor) -> Tensor:
         """An uninitialised tensor of the tile's shape with the spare column behind it."""
-        return tile.new_empty(tile.size(0), self.width + 1)[:, : tile.size(1)]
+        return tile.new_empty(tile.size(0), self._stride)[:, : tile.size(1)]
 
     def __call__(self, q0: int, q1: int, c0: int, c1: int, fill: float = -torch.inf) -> Tensor:
         """Scores of queries ``q0:q1`` against keys ``c0:c1``; overwritten by the next call."""

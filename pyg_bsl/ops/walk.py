@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from pyg_bsl.ops.native_tiles import LOW_ROWS
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores, tile_size
 from pyg_bsl.ops.workers import num_workers, share
@@ -44,6 +45,8 @@ def walk_rows(
     num_queries, num_keys = scores.query.size(0), scores.key.size(0)
     device = scores.query.device
     most = max(LEAST_QUERIES, tile_size(device) // num_keys)
+    if scores.gemm is not None:
+        most = -(-most // LOW_ROWS) * LOW_ROWS
     num_blocks = -(-num_queries // most)
     # A sum of its own costs a thread as much memory as the keys: few where they are large.
     workers = num_workers(min(num_blocks, max(1, MOST_SUMS // scores.key.numel())), device)

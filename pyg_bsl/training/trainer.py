@@ -88,10 +88,11 @@ class Trainer:
         precision: ``"auto"``: the gradients by way of the scores of shared negatives and of the
             whole catalogue are products of bfloat16 numbers where the device multiplies these
             faster (GPU tensor cores, Intel's AMX, AMD's AVX512-BF16), else of float32 ones. The
-            scores themselves, and all sums, exponentials and weights, are float32: over the same
-            vectors a loss has the value it has in float32, and its gradient is off by half a per
-            cent. ``"bfloat16"``: so on any device, and the products in the backbone and in the
-            scores of negatives drawn for each row too (under autocast). ``"float32"``: nowhere.
+            scores themselves, and all sums, exponentials and weights, are float32 (with AMX, scores
+            are to within 2e-5): over the same vectors a loss has the value it has in float32, and
+            its gradient is off by half a per cent. ``"bfloat16"``: so on any device, and the
+            products in the backbone and in the scores of negatives drawn for each row too (under
+            autocast). ``"float32"``: nowhere.
         k: List lengths to report metrics at.
         metric: Validation metric by which epochs are compared.
         protocol: Evaluation protocol, by name or itself.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_bsl.ops import log_mean_exp, log_mean_power
+from pyg_bsl.ops.native_amx import has_amx
 from pyg_bsl.ops.native_tiles import NativeTiles, has_bfloat16_dot, native_tiles
 from tests.ops.cases import (
     BOTH_TYPES,
@@ -103,15 +104,31 @@ def test_few_scores_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native_tiles(many, many) is None
 
 
-@pytest.mark.skipif(not has_bfloat16_dot(), reason="needs AVX512-BF16")
-@pytest.mark.parametrize("dim", [16, 64, 144])
-@pytest.mark.parametrize(("rows", "count"), [(1, 1), (5, 63), (6, 64), (7, 65), (62, 1000)])
+def test_exponentials_at_the_ends_of_what_there_is() -> None:
+    tile = torch.tensor([[torch.nan, torch.inf, 89.0, 0.0, -200.0, -torch.inf]])
+    vectors = tile.new_zeros(1, 16)
+    operations(vectors, vectors).exponentials(tile)
+    wanted = torch.tensor([[torch.nan, torch.inf, torch.inf, 1.0, 0.0, 0.0]])
+    torch.testing.assert_close(tile, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+def low_operations(query: Tensor, key: Tensor) -> NativeTiles:
+    native = native_tiles(query, key, low=True)
+    assert native is not None
+    if not native.low:
+        pytest.skip("needs AVX512-BF16 of AMD or AMX")
+    return native
+
+
+@pytest.mark.parametrize("dim", [16, 64, 96, 144])
+@pytest.mark.parametrize(
+    ("rows", "count"), [(1, 1), (5, 63), (6, 64), (7, 65), (31, 17), (33, 31), (62, 1000)]
+)
 def test_products_of_bfloat16_numbers_are_those_of_rounded_ones(dim, rows, count) -> None:
     query, key = normal(rows, dim, dtype=torch.float32), normal(count, dim, dtype=torch.float32)
     wide = torch.full((rows, count + 3), torch.nan)
     slope = wide[:, :count].copy_(normal(rows, count, dtype=torch.float32, seed=1))
-    native = native_tiles(query, key, low=True)
-    assert native is not None and native.low
+    native = low_operations(query, key)
     grad_query, grad_key = torch.ones_like(query), torch.ones_like(key)
     native.add_low_gradients(slope, query, native.pair_rows(key), grad_query, grad_key)
     low_slope, low_query, low_key = (x.bfloat16().double() for x in (slope, query, key))
@@ -122,9 +139,28 @@ def test_products_of_bfloat16_numbers_are_those_of_rounded_ones(dim, rows, count
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()  # halves may be rounded either way
 
 
+@pytest.mark.parametrize("dim", [32, 64, 160])
+@pytest.mark.parametrize(
+    ("rows", "count"), [(1, 1), (5, 63), (32, 64), (33, 65), (31, 17), (62, 1000)]
+)
+def test_scores_beside_low_gradients_are_not_rounded(dim, rows, count) -> None:
+    query, key = normal(rows, dim, dtype=torch.float32), normal(count, dim, dtype=torch.float32)
+    query, key = (torch.nn.functional.normalize(x) for x in (query, key))
+    native = low_operations(query, key)
+    wide = torch.full((rows, count + 3), 7.0)
+    native.scores(query, native.pack(key), wide[:, :count])
+    assert (wide[:, count:] == 7).all()
+    exact = query.double() @ key.double().t()
+    worst = (wide[:, :count].double() - exact).abs().max()
+    assert worst < 2**-16
+    assert worst < (query.bfloat16().double() @ key.bfloat16().double().t() - exact).abs().max()
+
+
 def test_low_products_are_made_only_where_they_are_asked_for() -> None:
     x = torch.randn(20, 64)
     plain, low = native_tiles(x, x), native_tiles(x, x, low=True)
     assert plain is not None and low is not None
     assert not plain.low
-    assert low.low == has_bfloat16_dot()
+    assert low.low == (has_amx() or has_bfloat16_dot())
+    double = native_tiles(x.double(), x.double(), low=True)
+    assert double is not None and not double.low
