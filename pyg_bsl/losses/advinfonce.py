@@ -124,8 +124,8 @@ class AdvInfoNCE(Loss):
         turn = reverse_gradient if self.adversary_moves else Tensor.detach
         g = F.normalize(turn(self.user).index_select(0, context.users), dim=1)  # [B, E]
         h = F.normalize(context.of_negatives(turn(self.item), neg), dim=-1)
-        hardness = log_mean_exp(with_vectors(neg, g, h, bounded=True), 1.0)
-        log_mean = log_mean_exp(add_scores(neg, self.tau, g, h), 1.0) - hardness
+        hardness = log_mean_exp(with_vectors(neg, g, h, bounded=True), 1.0, alike=False)
+        log_mean = log_mean_exp(add_scores(neg, self.tau, g, h), 1.0, alike=False) - hardness
         size = math.log(self.weight * self.num_negatives)
         rows = F.softplus(size + log_mean - pos / self.tau)
         return torch.where(neg.mass() > 0, rows, 0)

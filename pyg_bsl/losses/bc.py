@@ -117,7 +117,7 @@ class BC(Loss):
         margin = 1 - torch.sigmoid((user * item).sum(1)).detach()
         mass = neg.mass()
         wide = _widen(pos, margin) / self.tau
-        main = info_nce(wide, log_mean_exp(neg, self.tau), mass)
+        main = info_nce(wide, log_mean_exp(neg, self.tau, alike=False), mass)
 
         user, item = F.normalize(user, dim=1), F.normalize(item, dim=1)
         table = F.normalize(self.item_popularity, dim=1)
@@ -125,7 +125,8 @@ class BC(Loss):
         key = table.index_select(0, levels.flatten()).view(*levels.shape, -1)
         by_popularity = with_vectors(neg, user, key, bounded=True)
         tau = self.tau_popularity
-        own = info_nce((user * item).sum(1) / tau, log_mean_exp(by_popularity, tau), mass)
+        log_mean = log_mean_exp(by_popularity, tau, alike=False)
+        own = info_nce((user * item).sum(1) / tau, log_mean, mass)
         return (1 - self.weight) * main + self.weight * own
 
 

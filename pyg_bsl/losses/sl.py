@@ -59,7 +59,7 @@ class SL(Loss):
     def rows(self, pos: Tensor, neg: Scores, context: Context) -> Tensor:
         """Loss of each row."""
         logit = pos / self.tau
-        log_mean = log_mean_exp(neg, self.tau)
+        log_mean = log_mean_exp(neg, self.tau, alike=not self.include_positive)
         if self.include_positive:
             return info_nce(logit, log_mean, neg.mass())
         return log_mean - logit

@@ -111,6 +111,6 @@ class SLatK(Loss):
         assert self.threshold is not None
         assert context.users is not None
         weight = torch.sigmoid((pos - self.threshold[context.users]) / self.tau_weight)
-        log_sum = log_mean_exp(neg, self.tau) + math.log(self.num_negatives)
+        log_sum = log_mean_exp(neg, self.tau, alike=False) + math.log(self.num_negatives)
         log_sum = torch.where(neg.mass() > 0, log_sum, 0)
         return weight * (log_sum - pos / self.tau)

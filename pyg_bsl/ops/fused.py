@@ -5,7 +5,8 @@ products are made while they are there, in one pass. The gradient to the keys ne
 each row in the final loss before that loss is known. The guess is that all rows of the loss weigh
 the same, as they do under a mean; the backward pass checks it.
 
-Where they do not fit, or the guess fails, the backward pass makes the scores once more.
+Where they do not fit, or the guess fails or would fail, the backward pass makes the scores once
+more.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ LARGEST_LOGIT = 60
 e^60 leaves a factor of e^27 for the numbers of items and rows."""
 
 
-def fused_log_mean_exp(scores: LazyScores, tau: float) -> Tensor:
-    r"""Log-mean-exp over the keys of :math:`s_{bj} / \tau`, ``[B]``."""
+def fused_log_mean_exp(scores: LazyScores, tau: float, alike: bool = True) -> Tensor:
+    r"""Log-mean-exp over the keys of :math:`s_{bj} / \tau`, ``[B]``; ``alike`` is the guess."""
     scores = scores.in_float32().with_largest_weight_1()
-    wanted = wants_gradient(scores.query, scores.key)
-    return _LogMeanExp.apply(scores, tau, wanted, scores.query, scores.key)
+    at_once = alike and wants_gradient(scores.query, scores.key) and fits_whole_rows(scores)
+    return _LogMeanExp.apply(scores, tau, at_once, scores.query, scores.key)
 
 
 def wants_gradient(*inputs: Tensor) -> bool:
@@ -54,14 +55,14 @@ def sum_of_rows(rows: Ragged, x: Tensor) -> Tensor:
 class _LogMeanExp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, scores: LazyScores, tau: float, wanted: bool, query: Tensor, key: Tensor
+        ctx: Any, scores: LazyScores, tau: float, at_once: bool, query: Tensor, key: Tensor
     ) -> Tensor:
         log_weight = scores.log_weight
         shift = _needs_shift(scores, tau)
         # From here on scores are logits.
         logits = replace(scores, query=query / tau, key=key, log_weight=log_weight)
         grads: list[Tensor] = []
-        if wanted and fits_whole_rows(scores):
+        if at_once:
             log_sum, *grads = _sums_and_gradients(logits, shift)
         else:
             log_sum = _sums(logits, shift)

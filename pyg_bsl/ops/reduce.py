@@ -56,16 +56,21 @@ def log_mean_exp_map(
     return _reduce(scores, kernel, args, True, per_query, alike)
 
 
-def log_mean_exp(scores: Scores, tau: float) -> Tensor:
+def log_mean_exp(scores: Scores, tau: float, *, alike: bool = True) -> Tensor:
     r"""Log-mean-exp over the negatives of :math:`s_{bj} / \tau`.
 
     It does not depend on the positive, so a query that stands for many rows is reduced once.
+
+    Args:
+        scores: Dense or lazy scores of ``B`` rows.
+        tau: Temperature.
+        alike: As in :func:`mean_map`.
 
     Shapes:
         - **output:** ``[B]``
     """
     if isinstance(scores, LazyScores):
-        return fused_log_mean_exp(scores, tau)
+        return fused_log_mean_exp(scores, tau, alike)
     scores = scores.with_largest_weight_1()
     return _log_mean_exp_dense(at_least_float32(scores.values) / tau, scores)
 

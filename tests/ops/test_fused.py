@@ -110,6 +110,23 @@ def test_scores_are_walked_once_when_rows_weigh_the_same(
             assert len(calls) == passes
 
 
+def test_unlike_rows_cost_no_gradient_beside_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = lazy_scores(0)
+    path = "pyg_bsl.ops.fused._sums_and_gradients"
+    with calls_of(monkeypatch, path, fused._sums_and_gradients) as calls:
+        out = log_mean_exp(scores, 0.1, alike=False)
+    assert not calls
+    same = log_mean_exp(scores, 0.1)
+    torch.testing.assert_close(out, same)
+    leaves = scores.query, scores.key
+    for ours, theirs in zip(
+        torch.autograd.grad(out.square().sum(), leaves),
+        torch.autograd.grad(same.square().sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_very_heavy_user_does_not_cost_a_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     # The weights of 5000 rows, added up in float32, are no longer 5000 times one of them.
     scores = lazy_scores(0, dtype=torch.float32, num_queries=3)
