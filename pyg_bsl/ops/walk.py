@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from pyg_bsl.ops.native_amx import has_amx
 from pyg_bsl.ops.native_tiles import LOW_ROWS
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores, tile_size
@@ -21,6 +22,9 @@ MOST_KEYS = 1 << 16
 LEAST_QUERIES = 48
 """Queries of a tile of all keys, at least: the sum of the keys' gradient passes through memory once
 for each tile, which fewer would not be worth."""
+
+MATRIX_UNITS = 2
+"""So many times as many with matrix units, which are done before the rest has come from memory."""
 
 KEYS_PER_TILE = 2048
 
@@ -42,20 +46,26 @@ def walk_rows(
     queries, their scores against all keys (overwritten by the next block), what made them, and the
     sum.
     """
-    num_queries, num_keys = scores.query.size(0), scores.key.size(0)
+    num_queries, num_keys = max(1, scores.query.size(0)), scores.key.size(0)
     device = scores.query.device
-    most = max(LEAST_QUERIES, tile_size(device) // num_keys)
+    size = tile_size(device)
+    # Half a tile is worth a thread. A sum of its own costs it as much memory as the keys.
+    workers = min(2 * num_queries * num_keys // size, MOST_SUMS // scores.key.numel())
+    workers = num_workers(max(1, min(workers, num_queries)), device)
+    if scores.gemm == torch.bfloat16 and has_amx():
+        size *= MATRIX_UNITS
+    most = max(LEAST_QUERIES, size // num_keys)
+    num_blocks = -(-num_queries // (most * workers)) * workers  # as many for each thread
+    most = -(-num_queries // num_blocks)
     if scores.gemm is not None:
         most = -(-most // LOW_ROWS) * LOW_ROWS
     num_blocks = -(-num_queries // most)
-    # A sum of its own costs a thread as much memory as the keys: few where they are large.
-    workers = num_workers(min(num_blocks, max(1, MOST_SUMS // scores.key.numel())), device)
 
     def work(blocks: range) -> Tensor:
         grad_key = torch.zeros_like(scores.key)
         tiles = TileScores(scores, most, num_keys)
         for block in blocks:
-            q0, q1 = block * most, min((block + 1) * most, num_queries)
+            q0, q1 = block * most, min((block + 1) * most, scores.query.size(0))
             visit(slice(q0, q1), tiles(q0, q1, 0, num_keys), tiles, grad_key)
         return grad_key
 

@@ -153,6 +153,16 @@ def test_no_rows_at_all_give_no_gradient() -> None:
 
 
 @BOTH_WAYS
+def test_no_queries_at_all_give_no_gradient() -> None:
+    query, key = torch.zeros(0, 4).requires_grad_(), torch.rand(5, 4).requires_grad_()
+    scores = LazyScores(query, key, bounded=True)
+    out = log_mean_exp(scores, 0.1) + log_mean_power(scores, torch.zeros(0), 5.0)
+    assert out.shape == (0,)
+    (grad,) = torch.autograd.grad(out.sum(), key)
+    assert torch.equal(grad, torch.zeros_like(key))
+
+
+@BOTH_WAYS
 def test_zero_gradient_from_above_gives_zero() -> None:
     scores = lazy_scores(0, "ragged")
     (0 * log_mean_exp(scores, 0.1)).sum().backward()
