@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from pyg_bsl.atomic import atomic_path
 from pyg_bsl.tracking.address import resolve_uri
+from pyg_bsl.tracking.start import open_run
 from pyg_bsl.tracking.store import brief, cause, connect
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ class Point(NamedTuple):
 class Outbox:
     """A folder with what is still to be sent of one run, ``<store>/unsent/<run>``.
 
-    It holds ``run.json`` (where to, and how the run ended), ``metrics.jsonl`` and ``artifacts/``.
+    It holds ``run.json`` (where to, how the run started if the store does not know it yet, and how
+    it ended), ``metrics.jsonl`` and ``artifacts/``.
     Whoever writes or sends has its lock, which a killed process loses.
 
     Args:
@@ -52,13 +55,13 @@ class Outbox:
         self._lock = FileLock(folder / "lock", thread_local=False)
 
     @classmethod
-    def create(cls, store: Path, uri: str, run_id: str) -> Outbox:
-        """A new one, locked.
+    def create(cls, store: Path, uri: str, run_id: str | None) -> Outbox:
+        """A new one, locked; ``run_id`` is None for a run that the store does not know.
 
         Raises:
             OSError: If it cannot be written.
         """
-        outbox = cls(store / "unsent" / run_id)
+        outbox = cls(store / "unsent" / (run_id or f"new-{uuid.uuid4().hex}"))
         outbox.artifacts.mkdir(parents=True, exist_ok=True)
         outbox._lock.acquire()
         outbox.describe({"tracking_uri": uri, "run_id": run_id})
@@ -174,14 +177,14 @@ def send_unsent(
             continue
         try:
             with brief(_UPLOAD_SECONDS):
-                _send(connect(uri), outbox, content)
+                run_id = _send(uri, outbox, content)
         except Exception as error:
             outbox.leave()
             logger.warning(
                 "MLflow at %s cannot take run %s yet (%s). It stays in %s, to be sent later; "
                 "delete that folder if it is of no use",
                 uri,
-                content["run_id"],
+                content["run_id"] or content["start"]["run_name"],
                 cause(error),
                 outbox.folder,
             )
@@ -189,21 +192,27 @@ def send_unsent(
                 break
         else:
             outbox.remove()
-            sent.append(content["run_id"])
+            sent.append(run_id)
     if sent:
         say(f"MLflow: sent the rest of {len(sent)} earlier run(s) to {uri}")
     return sent
 
 
-def _send(client: MlflowClient, outbox: Outbox, content: Mapping[str, Any]) -> None:
-    points = outbox.points()
+def _send(uri: str, outbox: Outbox, content: Mapping[str, Any]) -> str:
+    points, run_id = outbox.points(), content["run_id"]
+    if run_id is None:
+        client, run_id = open_run(uri, content["start"], content["start_time"])
+        outbox.describe({"run_id": run_id})  # should the rest fail, it is not made twice
+    else:
+        client = connect(uri)
     end = content.get("end")
     if end is None:  # Killed while the server was away.
         last = max((point.timestamp for point in points), default=int(time.time() * 1000))
         tags = {"status": "killed", "mlflow.note.content": "killed while its server was away"}
         end = {"status": "KILLED", "end_time": last, "tags": tags}
-    send_points(client, content["run_id"], points, end["tags"])
-    send_end(client, content["run_id"], end, outbox.artifacts)
+    send_points(client, run_id, points, end["tags"])
+    send_end(client, run_id, end, outbox.artifacts)
+    return str(run_id)
 
 
 def _is_away(error: BaseException) -> bool:

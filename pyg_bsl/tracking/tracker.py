@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -18,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from pyg_bsl.tracking.address import database_of, resolve_uri, ui_command
-from pyg_bsl.tracking.facts import params_of, run_name_of, summary_of, tags_of
+from pyg_bsl.tracking.facts import summary_of
 from pyg_bsl.tracking.figures import learning_curves, prepare, save_figure
 from pyg_bsl.tracking.names import clip_tags, key
 from pyg_bsl.tracking.outbox import Outbox, Point, send_end, send_points, send_unsent
 from pyg_bsl.tracking.processes import close_dead_runs
+from pyg_bsl.tracking.start import open_run, start_of
 from pyg_bsl.tracking.store import (
     brief,
     cause,
     is_imported,
     make_database,
     no_garbage_collection,
-    open_experiment,
 )
 from pyg_bsl.training.callbacks import Callback
 from pyg_bsl.training.result import EpochRecord, FitResult
@@ -43,11 +42,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pyg_bsl")
 
 _FLUSH_SECONDS = 5.0  # Numbers wait this long to be sent together.
-_START_SECONDS = 10  # A request to a server may take this long before training,
-_REQUEST_SECONDS = 5  # this long during it,
+_REQUEST_SECONDS = 5  # A request to a server may take this long during training,
 _UPLOAD_SECONDS = 60  # and this long for the weights, when it has just answered.
 _PATIENCE_SECONDS = 10.0  # A server that is away at the end is waited for this long.
-_MAX_PARAMS = 100  # In a request; MLflow refuses many more.
 
 
 class MLflowTracker(Callback):
@@ -63,6 +60,9 @@ class MLflowTracker(Callback):
     only found out then. One that breaks later costs the training nothing: what cannot be sent is
     kept in the folder ``<store>/unsent``, at each epoch, and sent when the store answers again, in
     this run or at the start of a later one. A thread does the sending.
+
+    A run of a study (``parent_run_id``) was preceded by others: a store that is away when it starts
+    costs it nothing either.
 
     Args:
         store: Folder of the local store, made when needed.
@@ -99,13 +99,21 @@ class MLflowTracker(Callback):
         self.parent_run_id = parent_run_id
         self.run_id: str | None = None
         self._worker: ThreadPoolExecutor | None = None
-        self._opened: Future[MlflowClient] = Future()
+        self._start: dict[str, Any] = {}
+        self._start_time = 0
+        self._client: MlflowClient | None = None
+        self._opened: Future[None] = Future()
         self._sending: Future[bool] | None = None
         self._points: list[Point] = []
         self._outbox: Outbox | None = None
         self._lock = threading.Lock()  # of the points and the outbox
         self._failures = 0
         self._next_flush = 0.0
+
+    @property
+    def unsent(self) -> Path | None:
+        """The folder with what the store has not received, where there is one."""
+        return None if self._outbox is None else self._outbox.folder
 
     def on_fit_start(self, trainer: Trainer, graph: BipartiteGraph, result: FitResult) -> None:
         """Open the run.
@@ -115,6 +123,7 @@ class MLflowTracker(Callback):
         """
         self.run_id, self._points, self._outbox, self._sending = None, [], None, None
         self._failures, self._next_flush = 0, time.monotonic() + _FLUSH_SECONDS
+        self._client, self._start_time = None, int(time.time() * 1000)
         database = database_of(self.tracking_uri)
         if database is not None:
             self._open_or_tell(lambda: make_database(database))
@@ -122,7 +131,7 @@ class MLflowTracker(Callback):
         # start training meanwhile.
         wait = database is None or is_imported(self.tracking_uri)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mlflow")
-        self._opened = self._worker.submit(self._open, result, int(time.time() * 1000))
+        self._opened = self._worker.submit(self._open, result)
         if wait:
             self._open_or_tell(self._opened.result)
         self._worker.submit(self._tidy)
@@ -162,45 +171,34 @@ class MLflowTracker(Callback):
                 f"{self._cure()}, or switch tracking off"
             ) from error
 
-    def _open(self, result: FitResult, start_time: int) -> MlflowClient:
-        with no_garbage_collection(), brief(_START_SECONDS):
-            client, experiment_id = open_experiment(
-                self.tracking_uri, self.experiment or result.data["name"]
-            )
-            from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+    def _open(self, result: FitResult) -> None:
+        more = {"mlflow.note.content": self.description, "mlflow.parentRunId": self.parent_run_id}
+        self._start = start_of(
+            result,
+            experiment=self.experiment,
+            run_name=self.run_name,
+            tags=self.tags | {name: value for name, value in more.items() if value},
+        )
+        try:
+            self._reach()
+        except Exception as error:
+            if not self.parent_run_id:
+                raise
+            self._missed(error)
 
-            params = params_of(result)
-            tags = tags_of(result, params) | self.tags
-            if self.description:
-                tags["mlflow.note.content"] = self.description
-            if self.parent_run_id:
-                tags["mlflow.parentRunId"] = self.parent_run_id
-            run = client.create_run(
-                experiment_id,
-                start_time=start_time,
-                run_name=self.run_name or run_name_of(params),
-                tags=clip_tags(tags),
-            )
-            run_id = run.info.run_id
-            rows = [Param(name, value) for name, value in params.items()]
-            for start in range(0, len(rows), _MAX_PARAMS):
-                client.log_batch(run_id, params=rows[start : start + _MAX_PARAMS])
-            users, items = result.num_users, result.num_items
-            sizes = {"users": users, "items": items, "train": result.num_train}
-            dataset = Dataset(
-                name=result.data["name"],
-                digest=result.data["digest"][:12] or "unknown",
-                source_type="pyg_bsl",
-                source=json.dumps({"name": result.data["name"]}),
-                profile=json.dumps(sizes),
-            )
-            context = InputTag("mlflow.data.context", "training")
-            client.log_inputs(run_id, [DatasetInput(dataset, [context])])
-        self.run_id = run_id
-        return client
+    def _reach(self) -> tuple[MlflowClient, str]:
+        """A client, and the run, which is made where it is not there yet."""
+        if self._client is None or self.run_id is None:
+            opened = open_run(self.tracking_uri, self._start, self._start_time)
+            with self._lock:
+                self._client, self.run_id = opened
+                self._save(lambda outbox: outbox.describe({"run_id": opened[1]}))
+        return self._client, self.run_id
 
     def _tidy(self) -> None:
         """See to what earlier runs left behind."""
+        if self._client is None:  # It is away.
+            return
         for work in (send_unsent, close_dead_runs):
             try:
                 work(self.store, tracking_uri=self.tracking_uri)
@@ -216,9 +214,9 @@ class MLflowTracker(Callback):
                 self._save(lambda outbox: outbox.add(points))
 
     def _send_points(self, tags: Mapping[str, str] | None = None) -> None:
+        client, run_id = self._reach()
         points = list(self._points)
-        assert self.run_id is not None
-        send_points(self._opened.result(), self.run_id, points, tags or {})
+        send_points(client, run_id, points, tags or {})
         with self._lock:
             del self._points[: len(points)]
             if self._outbox is not None and not self._points and tags is None:
@@ -233,28 +231,35 @@ class MLflowTracker(Callback):
         except Exception as error:
             if self._opened.exception() is not None:
                 return False
-            if self._failures == 0:
-                logger.warning(
-                    "MLflow tracking at %s failed (%s). Training goes on; the numbers of run %s "
-                    "are kept and sent when it answers again",
-                    self.tracking_uri,
-                    cause(error),
-                    self.run_id,
-                )
-            self._failures += 1
-            self._next_flush = time.monotonic() + min(5.0 * 2**self._failures, 300.0)
-            self._start_outbox()
+            self._missed(error)
             return False
         self._failures = 0
         self._next_flush = time.monotonic() + _FLUSH_SECONDS
         return True
+
+    def _missed(self, error: Exception) -> None:
+        """Say it once, keep what was to be sent, and try again later."""
+        if self._failures == 0:
+            logger.warning(
+                "MLflow tracking at %s failed (%s). Training goes on; the numbers of run %s are "
+                "kept and sent when it answers again",
+                self.tracking_uri,
+                cause(error),
+                self._name,
+            )
+        self._failures += 1
+        self._next_flush = time.monotonic() + min(5.0 * 2**self._failures, 300.0)
+        self._start_outbox()
+
+    @property
+    def _name(self) -> str:
+        return self.run_id or self._start["run_name"]
 
     def _start_outbox(self) -> None:
         """From now on numbers are kept on disk, those that wait first."""
         with self._lock:
             if self._outbox is not None:
                 return
-            assert self.run_id is not None
             # A server may be used from where nothing can be written.
             for store in (self.store, Path(tempfile.gettempdir(), "pyg_bsl")):
                 try:
@@ -262,6 +267,8 @@ class MLflowTracker(Callback):
                     break
                 except OSError as error:
                     logger.warning("MLflow: nothing can be kept in %s: %s", store, error)
+            start = {"start": self._start, "start_time": self._start_time}
+            self._save(lambda outbox: outbox.describe(start))
             self._save(lambda outbox: outbox.add(self._points))
 
     def _save(self, write: Callable[[Outbox], None]) -> None:
@@ -319,28 +326,28 @@ class MLflowTracker(Callback):
         delivered, outbox = deliver(end).result(), self._outbox
         if delivered and outbox is not None:
             outbox.remove()
+            self._outbox = None
         elif outbox is not None:
             outbox.leave()
             logger.warning(
                 "MLflow missed the end of run %s. It is kept in %s, and sent when the next run "
                 "starts that is tracked there, or by: %s",
-                self.run_id,
+                self._name,
                 outbox.folder,
                 ui_command(self.store, tracking_uri=self.tracking_uri),
             )
         elif not delivered:
-            logger.warning("MLflow missed the end of run %s, which is lost", self.run_id)
+            logger.warning("MLflow missed the end of run %s, which is lost", self._name)
 
     def _deliver(self, hurry: threading.Event, end: dict[str, Any]) -> bool:
-        """Whether the end of the run was sent. A server that is away is waited for."""
-        client, run_id, outbox = self._opened.result(), self.run_id, self._outbox
-        assert run_id is not None
-        artifacts = None if outbox is None else outbox.artifacts
-        until, pause = time.monotonic() + _PATIENCE_SECONDS, 1.0
+        """Whether the end of the run was sent. A server that has just gone away is waited for."""
+        artifacts = None if self._outbox is None else self._outbox.artifacts
+        patience = 0 if self._client is None else _PATIENCE_SECONDS
+        until, pause = time.monotonic() + patience, 1.0
         while True:
             sent = self._attempt(lambda: self._send_points(end["tags"]))
             if sent and self._attempt(
-                lambda: send_end(client, run_id, end, artifacts), _UPLOAD_SECONDS
+                lambda: send_end(*self._reach(), end, artifacts), _UPLOAD_SECONDS
             ):
                 return True
             if time.monotonic() + pause > until or hurry.wait(pause):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyg_bsl.tracking import MLflowTracker
+from pyg_bsl.tracking import MLflowTracker, send_unsent
 from pyg_bsl.tracking.address import resolve_uri
 from pyg_bsl.tracking.names import clip_tags, key
 from pyg_bsl.tracking.store import brief, cause, no_garbage_collection, open_experiment
@@ -45,6 +45,8 @@ class StudyRun:
     ) -> None:
         self.client, self.uri, self.plan = client, uri, plan
         self.experiment_id, self.run_id, self.name = experiment_id, run_id, name
+        self._before: MLflowTracker | None = None  # Of the training before.
+        self._was_away = False
 
     @classmethod
     def open(cls, plan: Plan, study: Study, data: str) -> StudyRun:
@@ -91,6 +93,7 @@ class StudyRun:
             seed: Seed of the training.
             phase: ``"search"``, ``"final"`` or ``"retrain"``.
         """
+        self._look_back()
         who = "default" if number < 0 else f"trial {number:03d}"
         words = [who, "" if phase == "search" else phase, shown(values), f"seed={seed}"]
         tags = {"study": self.plan.study, "trial": str(number), "phase": phase}
@@ -102,7 +105,25 @@ class StudyRun:
             tags=tags,
             parent_run_id=self.run_id,
         )
+        self._before = tracker
         return [tracker]
+
+    def send_unsent(self) -> None:
+        """Send what the store missed of earlier trainings."""
+        with self.attempt("what it missed before"):
+            send_unsent(self.plan.store, tracking_uri=self.uri, say=log.info)
+
+    def _look_back(self) -> None:
+        """Say it where the store is away: the trainings themselves are silent."""
+        unsent = None if self._before is None else self._before.unsent
+        if unsent is not None and not self._was_away:
+            log.warning(
+                "MLflow tracking at %s is away: the study goes on, and what is missed is kept in "
+                "%s and sent when it answers again",
+                self.uri,
+                unsent.parent,
+            )
+        self._was_away = unsent is not None
 
     def close_lost(self, is_over: Callable[[str, int, int], bool]) -> int:
         """Close the runs whose process died; how many there were.
@@ -148,7 +169,9 @@ class StudyRun:
             ended = int(trial.datetime_complete.timestamp() * 1000)
             rows.append(Metric("trial_value", trial.values[0], ended, trial.number))
         tags = clip_tags({"mlflow.note.content": note, "status": "finished"})
-        with self.attempt("the end of the study"), brief(_UPLOAD_SECONDS):
+        self.send_unsent()
+        end = "the end of the study, which the same command sends when it answers again"
+        with self.attempt(end), brief(_UPLOAD_SECONDS):
             for start in range(0, max(1, len(rows)), 900):
                 self.client.log_batch(
                     self.run_id,

@@ -64,6 +64,8 @@ class Worker:
         """Clear up after processes that died, and say what is going to happen."""
         with self.storage.turn():
             sweep(self.study)
+        if self.run_in_mlflow is not None:
+            self.run_in_mlflow.send_unsent()
         self.close_lost()
         plan, before = self.plan, len(self.study.trials)
         verb = f"Continuing, with {before} trials," if before else "Beginning"

@@ -146,6 +146,47 @@ def test_what_a_dead_server_missed_is_sent_once_when_it_is_back(server, tmp_path
     assert points(killed, "train/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 
+def test_a_run_of_a_study_starts_without_its_server(server, tmp_path, caplog):
+    store, results = tmp_path / "store", [new_result(), new_result()]
+    parent = MLflowTracker(store, tracking_uri=server.uri)
+    run(parent, new_result())
+    missed, late = (
+        MLflowTracker(store, tracking_uri=server.uri, parent_run_id=parent.run_id) for _ in results
+    )
+    server.stop()
+    alone = MLflowTracker(store, tracking_uri=server.uri)
+    with pytest.raises(ConnectionError):
+        alone.on_fit_start(None, None, new_result())
+
+    run(missed, results[0])
+    assert missed.run_id is None and missed.unsent.parent == store / "unsent"
+    late.on_fit_start(None, None, results[1])
+    results[1].history.append(record(1))
+    late.on_epoch_end(None, results[1].history[-1])
+    assert late._sending is None or not sent(late)
+    assert str(missed.unsent) in caplog.text
+
+    server.start().wait()
+    late._next_flush = 0.0
+    for epoch in (2, 3):
+        results[1].history.append(record(epoch))
+        late.on_epoch_end(None, results[1].history[-1])
+        assert sent(late)
+    finish(results[1])
+    late.on_fit_end(None, results[1])
+    assert late.unsent is None
+    (missed.run_id,) = send_unsent(store, tracking_uri=server.uri)
+    for tracker, result in zip((missed, late), results, strict=True):
+        folder = tmp_path / tracker.run_id
+        folder.mkdir()
+        assert_complete(tracker, result, folder)
+        tags = read(tracker).data.tags
+        assert tags["mlflow.parentRunId"] == parent.run_id and tags["status"] == "finished"
+        assert read(tracker).inputs.dataset_inputs[0].dataset.name == "toy"
+        assert read(tracker).info.start_time < read(tracker).info.end_time
+    assert not store.exists()
+
+
 def test_a_run_that_was_deleted_meanwhile_is_told_and_stays(server, tmp_path, caplog):
     outbox = Outbox.create(tmp_path, server.uri, "0" * 32)
     outbox.add([Point("a", 1.0, 1, 1)])

@@ -228,7 +228,8 @@ def test_after_a_short_failure_every_number_arrives_once(store, monkeypatch, cap
     monkeypatch.setattr(tracking, "_FLUSH_SECONDS", 0.0)
     tracker, result = MLflowTracker(store), new_result()
     tracker.on_fit_start(None, None, result)
-    client = tracker._opened.result()
+    tracker._opened.result()
+    client = tracker._client
     send = client.log_batch
 
     def send_and_lose_the_answer(*args, **kwargs):
@@ -338,7 +339,7 @@ def test_a_server_that_is_down_is_an_error_before_training(tmp_path, monkeypatch
 
 
 def test_a_server_that_does_not_answer_is_an_error_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "_START_SECONDS", 1)
+    monkeypatch.setattr("pyg_bsl.tracking.start._REQUEST_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with within(), pytest.raises(ConnectionError, match="timed out"):

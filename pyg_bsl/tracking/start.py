@@ -1,0 +1,70 @@
+"""What is written down of a run when it starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyg_bsl.tracking.facts import params_of, run_name_of, tags_of
+from pyg_bsl.tracking.names import clip_tags
+from pyg_bsl.tracking.store import brief, no_garbage_collection, open_experiment
+from pyg_bsl.training.result import FitResult
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_REQUEST_SECONDS = 10  # A request may take this long.
+_MAX_PARAMS = 100  # In a request; MLflow refuses many more.
+
+
+def start_of(
+    result: FitResult, *, experiment: str | None, run_name: str | None, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """The start of a run as data that JSON can hold: its names, tags, parameters and data set.
+
+    Args:
+        result: What is known of the training.
+        experiment: Name of the MLflow experiment; by default that of the data set.
+        run_name: Name of the run, or None for one made of its parameters.
+        tags: Tags beside those that every run has.
+    """
+    params = params_of(result)
+    users, items = result.num_users, result.num_items
+    return {
+        "experiment": experiment or result.data["name"],
+        "run_name": run_name or run_name_of(params),
+        "tags": clip_tags({**tags_of(result, params), **tags}),
+        "params": params,
+        "dataset": {
+            "name": result.data["name"],
+            "digest": result.data["digest"][:12] or "unknown",
+            "source_type": "pyg_bsl",
+            "source": json.dumps({"name": result.data["name"]}),
+            "profile": json.dumps({"users": users, "items": items, "train": result.num_train}),
+        },
+    }
+
+
+def open_run(uri: str, start: Mapping[str, Any], start_time: int) -> tuple[MlflowClient, str]:
+    """Make the run in the store at ``uri``; a client, and the run's id.
+
+    Args:
+        uri: Address of the store.
+        start: From :func:`start_of`.
+        start_time: When the run started, in milliseconds.
+    """
+    with no_garbage_collection(), brief(_REQUEST_SECONDS):
+        client, experiment_id = open_experiment(uri, start["experiment"])
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        run = client.create_run(
+            experiment_id, start_time=start_time, run_name=start["run_name"], tags=start["tags"]
+        )
+        run_id = run.info.run_id
+        rows = [Param(name, value) for name, value in start["params"].items()]
+        for first in range(0, len(rows), _MAX_PARAMS):
+            client.log_batch(run_id, params=rows[first : first + _MAX_PARAMS])
+        context = InputTag("mlflow.data.context", "training")
+        client.log_inputs(run_id, [DatasetInput(Dataset(**start["dataset"]), [context])])
+    return client, run_id
