@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import sqlite3
 import threading
@@ -85,9 +86,10 @@ class Storage:
                 engine = {"connect_args": {"timeout": 60}}
                 return cls(url, RDBStorage(url, engine_kwargs=engine), lock)
         except Exception as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
+            shown = re.sub(r"(?<=://)([^:@/]*):[^@/]*@", r"\1:***@", url)
             raise ConnectionError(
-                f"The storage of studies at {url} cannot be used: {text}. Give another one"
+                f"The storage of studies at {shown} cannot be used: {text}. {_cure(error)}"
             ) from error
 
     def turn(self) -> AbstractContextManager[object]:
@@ -144,6 +146,18 @@ class Storage:
         """Names of the studies that were made here, but for those that belong to another."""
         studies = self.optuna.get_all_studies()
         return [s.study_name for s in studies if "config" in s.user_attrs.get(IDENTITY, {})]
+
+
+def _cure(error: BaseException) -> str:
+    from sqlalchemy.exc import ArgumentError
+
+    if isinstance(error, ImportError | ArgumentError):  # No driver, no such dialect, no URL.
+        return (
+            "Give a URL such as 'postgresql+psycopg2://user:password@host/database' (pip install "
+            "psycopg2-binary), 'mysql+pymysql://user:password@host/database' (pip install pymysql) "
+            "or 'sqlite:///file.db'"
+        )
+    return "Start its server, correct the URL, or give another one"
 
 
 def identity_of(study: Study) -> dict[str, Any]:

@@ -1,9 +1,15 @@
-"""Workers: real storage, objectives that are plain functions, processes that are killed."""
+"""Workers: real storage, objectives that are plain functions, processes that are killed.
+
+SQLite, and the servers whose URLs stand in the environment variable ``PYG_BSL_TEST_STORAGES``, such
+as ``"postgresql+psycopg2://me:secret@localhost/test mysql+pymysql://me:secret@127.0.0.1/test"``.
+"""
 
 import multiprocessing
 import os
+import re
 import signal
 import time
+import uuid
 
 import optuna
 import pytest
@@ -16,14 +22,18 @@ from pyg_bsl.tuning.work import Pruned, run_jobs, work
 IDENTITY = {"config": {"loss": {"name": "SL"}, "seed": 0}, "space": {"x": {"kind": "Uniform"}}}
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return Storage.open(storage_url(tmp_path_factory.mktemp("store"), None))
+URLS = [None, *os.environ.get("PYG_BSL_TEST_STORAGES", "").split()]
+
+
+@pytest.fixture(scope="module", params=URLS, ids=lambda url: (url or "sqlite").partition(":")[0])
+def place(request, tmp_path_factory):
+    return Storage.open(storage_url(tmp_path_factory.mktemp("store"), request.param))
 
 
 @pytest.fixture
 def study(place, request):
-    return place.create_or_join(request.node.name, IDENTITY, {"value": "maximize"})[0]
+    name = f"{request.node.name} {uuid.uuid4().hex}"  # a server has those of earlier tests
+    return place.create_or_join(name, IDENTITY, {"value": "maximize"})[0]
 
 
 def objective(trial):
@@ -231,22 +241,23 @@ def test_a_study_of_another_kind_is_refused(place, study):
 
 
 def test_a_study_whose_maker_died_at_once_is_taken_over(place):
-    optuna.create_study(storage=place.optuna, study_name="empty", direction="maximize")
+    empty = optuna.create_study(storage=place.optuna, direction="maximize").study_name
     for created in (True, False):
-        assert place.create_or_join("empty", IDENTITY, {"value": "maximize"})[1] == created
+        assert place.create_or_join(empty, IDENTITY, {"value": "maximize"})[1] == created
 
 
 def test_a_study_that_is_not_ours_is_refused(place):
-    foreign = optuna.create_study(storage=place.optuna, study_name="foreign")
+    foreign = optuna.create_study(storage=place.optuna)
     foreign.ask()
-    with pytest.raises(ValueError, match="The study 'foreign' was not made by pyg_bsl"):
-        place.create_or_join("foreign", IDENTITY, {"value": "maximize"})
+    told = f"The study '{foreign.study_name}' was not made by pyg_bsl"
+    with pytest.raises(ValueError, match=told):
+        place.create_or_join(foreign.study_name, IDENTITY, {"value": "maximize"})
 
 
 def test_a_study_that_is_not_there_is_told(place, study):
     assert study.study_name in place.names()
     near = f"There is no study '{study.study_name}s'; did you mean '{study.study_name}'"
-    with pytest.raises(ValueError, match=near):
+    with pytest.raises(ValueError, match=re.escape(near)):
         place.load(f"{study.study_name}s")
 
 
@@ -254,3 +265,10 @@ def test_a_storage_that_cannot_be_used_is_told(tmp_path):
     (tmp_path / "studies.db").write_text("no database" * 100)
     with pytest.raises(ConnectionError, match=r"studies\.db cannot be used: DatabaseError"):
         Storage.open(storage_url(tmp_path, None))
+
+
+@pytest.mark.parametrize("url", ["nonsense", "postgres://me:secret@host/name"])
+def test_a_url_that_is_none_is_told_with_those_that_are(url):
+    with pytest.raises(ConnectionError, match=r"pip install psycopg2-binary") as caught:
+        Storage.open(url)
+    assert "secret" not in str(caught.value)
