@@ -30,20 +30,33 @@ def start_of(
         tags: Tags beside those that every run has.
     """
     params = params_of(result)
-    users, items = result.num_users, result.num_items
+    sizes = {"users": result.num_users, "items": result.num_items, "train": result.num_train}
     return {
         "experiment": experiment or result.data["name"],
         "run_name": run_name or run_name_of(params),
         "tags": clip_tags({**tags_of(result, params), **tags}),
         "params": params,
-        "dataset": {
-            "name": result.data["name"],
-            "digest": result.data["digest"][:12] or "unknown",
-            "source_type": "pyg_bsl",
-            "source": json.dumps({"name": result.data["name"]}),
-            "profile": json.dumps({"users": users, "items": items, "train": result.num_train}),
-        },
+        "dataset": dataset_of(result.data["name"], result.data["digest"], sizes),
     }
+
+
+def dataset_of(name: str, digest: str, sizes: Mapping[str, int]) -> dict[str, str]:
+    """The fields of an MLflow data set."""
+    return {
+        "name": name,
+        "digest": digest[:12] or "unknown",
+        "source_type": "pyg_bsl",
+        "source": json.dumps({"name": name}),
+        "profile": json.dumps(sizes),
+    }
+
+
+def log_dataset(client: MlflowClient, run_id: str, dataset: Mapping[str, str]) -> None:
+    """Say what a run is trained on."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    context = InputTag("mlflow.data.context", "training")
+    client.log_inputs(run_id, [DatasetInput(Dataset(**dataset), [context])])
 
 
 def open_run(uri: str, start: Mapping[str, Any], start_time: int) -> tuple[MlflowClient, str]:
@@ -56,7 +69,7 @@ def open_run(uri: str, start: Mapping[str, Any], start_time: int) -> tuple[Mlflo
     """
     with no_garbage_collection(), brief(_REQUEST_SECONDS):
         client, experiment_id = open_experiment(uri, start["experiment"])
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+        from mlflow.entities import Param
 
         run = client.create_run(
             experiment_id, start_time=start_time, run_name=start["run_name"], tags=start["tags"]
@@ -65,6 +78,5 @@ def open_run(uri: str, start: Mapping[str, Any], start_time: int) -> tuple[Mlflo
         rows = [Param(name, value) for name, value in start["params"].items()]
         for first in range(0, len(rows), _MAX_PARAMS):
             client.log_batch(run_id, params=rows[first : first + _MAX_PARAMS])
-        context = InputTag("mlflow.data.context", "training")
-        client.log_inputs(run_id, [DatasetInput(Dataset(**start["dataset"]), [context])])
+        log_dataset(client, run_id, start["dataset"])
     return client, run_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pyg_bsl.tracking import MLflowTracker, send_unsent
 from pyg_bsl.tracking.address import resolve_uri
 from pyg_bsl.tracking.names import clip_tags, key
+from pyg_bsl.tracking.start import dataset_of, log_dataset
 from pyg_bsl.tracking.store import brief, cause, no_garbage_collection, open_experiment
 from pyg_bsl.training import Callback
 from pyg_bsl.tuning.plan import Plan
 from pyg_bsl.tuning.spaces import as_data, shown
+from pyg_bsl.types import BipartiteGraph
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,18 +52,18 @@ class StudyRun:
         self._was_away = False
 
     @classmethod
-    def open(cls, plan: Plan, study: Study, data: str) -> StudyRun:
+    def open(cls, plan: Plan, study: Study, graph: BipartiteGraph) -> StudyRun:
         """The study's run, made if need be and running again.
 
         Args:
             plan: The study's settings.
             study: The study.
-            data: Name of the data set.
+            graph: The data.
 
         Raises:
             ConnectionError: If the store cannot be used.
         """
-        uri = resolve_uri(Path(plan.store).absolute())
+        uri, data = resolve_uri(Path(plan.store).absolute()), graph.name
         try:
             with no_garbage_collection(), brief(_REQUEST_SECONDS):
                 client, experiment_id = open_experiment(uri, data)
@@ -75,6 +78,8 @@ class StudyRun:
                     study.set_user_attr(ATTRIBUTE, runs)
                     for name, space in as_data(plan.searched).items():
                         client.log_param(runs[uri], key(f"space.{name}"), str(space)[:500])
+                    sizes = {"users": graph.num_users, "items": graph.num_items}
+                    log_dataset(client, runs[uri], dataset_of(data, graph.digest, sizes))
         except Exception as error:
             raise ConnectionError(
                 f"MLflow tracking at {uri} cannot be used: {cause(error)}. Start the server, give "
@@ -212,5 +217,7 @@ def _tags(plan: Plan) -> dict[str, str]:
             "pruner": plan.pruning,
             "objectives": ", ".join(plan.directions),
             "status": "running",
+            "mlflow.source.name": Path(sys.argv[0]).name,
+            "mlflow.source.type": "LOCAL",
         }
     )

@@ -58,7 +58,7 @@ class Worker:
         self.run_in_mlflow: StudyRun | None = None
         if plan.tracking:
             with self.storage.turn():
-                self.run_in_mlflow = StudyRun.open(plan, self.study, graph.name)
+                self.run_in_mlflow = StudyRun.open(plan, self.study, graph)
 
     def announce(self) -> None:
         """Clear up after processes that died, and say what is going to happen."""
