@@ -25,20 +25,34 @@ LINES = Path(__file__).with_name("quality.csv")
 ELECTRONIC = "--dataset amazon-electronic"
 BSL_ELECTRONIC = "--loss BSL --loss.tau1 0.2 --loss.tau2 0.2 --loss.weight 1.3"
 LARGER = "--backbone.init svd --batch-size 2048"
-GOWALLA = f"--dataset gowalla-psl {LARGER} --lr 0.05 --epochs 12"
-YELP = f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.1"
+GOWALLA = f"--dataset gowalla-psl {LARGER} --lr 0.05"
+YELP_MF = (
+    f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.1 --loss.tau1 0.11 --loss.tau2 0.11 "
+    "--backbone.dropout 0.1"
+)
+YELP_LIGHTGCN = (
+    f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.3 --loss.tau1 0.15 --loss.tau2 0.15 "
+    "--backbone LightGCN --sampler AllItems --sampler.power 1 --rank-by dot --lr 0.02 --epochs 12"
+)
+BSL_GOWALLA = "--loss BSL --loss.tau1 0.1 --loss.tau2 0.1 --loss.weight 1.2"
 RECIPES = {
     "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.25 --epochs 20",
     "Electronic MF PSL-relu": f"{ELECTRONIC} --loss PSL --loss.tau 0.125 --epochs 20",
     "Electronic MF BSL": f"{ELECTRONIC} {BSL_ELECTRONIC}",
     "Electronic LightGCN-2 BSL": f"{ELECTRONIC} --backbone LightGCN --backbone.num_layers 2 "
     f"--backbone.init svd {BSL_ELECTRONIC} --batch-size 2691 --lr 0.04",
-    "Gowalla MF SL": f"{GOWALLA} --loss SL --loss.tau 0.1",
-    "Gowalla MF BSL": f"{GOWALLA} --loss BSL --loss.tau1 0.1 --loss.tau2 0.1 --loss.weight 1.2",
-    "Yelp2018 MF BSL": f"{YELP} --loss.tau1 0.11 --loss.tau2 0.11 --backbone.dropout 0.1 --lr 0.05 "
-    "--epochs 11",
-    "Yelp2018 LightGCN-3 BSL": f"{YELP} --loss.tau1 0.15 --loss.tau2 0.15 --backbone LightGCN "
-    "--sampler AllItems --sampler.power 1 --rank-by dot --lr 0.02 --epochs 12",
+    "Gowalla MF SL": f"{GOWALLA} --epochs 12 --loss SL --loss.tau 0.1",
+    "Gowalla MF BSL": f"{GOWALLA} --epochs 12 {BSL_GOWALLA}",
+    "Yelp2018 MF BSL": f"{YELP_MF} --lr 0.05 --epochs 11",
+    "Yelp2018 LightGCN-3 BSL": YELP_LIGHTGCN,
+    # With more time.
+    "Electronic MF BSL, tuned": f"{ELECTRONIC} --loss BSL --loss.tau1 0.2517 --loss.tau2 0.2478 "
+    "--loss.weight 1.239 --backbone.dropout 0.1 --lr 0.05747 --weight-decay 1e-05",
+    "Electronic MF SL@20, tuned": f"{ELECTRONIC} --loss SLatK --loss.tau 0.2115 "
+    "--loss.tau_weight 2.959 --lr 0.1289 --weight-decay 1e-05 --epochs 80",
+    "Gowalla MF BSL, longer": f"{GOWALLA} --epochs 40 {BSL_GOWALLA}",
+    "Yelp2018 MF BSL, longer": f"{YELP_MF} --lr 0.03 --epochs 60",
+    "Yelp2018 LightGCN-2 BSL": f"{YELP_LIGHTGCN} --backbone.num_layers 2",
 }
 
 
