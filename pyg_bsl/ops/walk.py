@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.native_amx import has_amx
+from pyg_bsl.ops.compiler import processor_has
 from pyg_bsl.ops.native_tiles import LOW_ROWS
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores, tile_size
@@ -52,7 +52,7 @@ def walk_rows(
     # Half a tile is worth a thread. A sum of its own costs it as much memory as the keys.
     workers = min(2 * num_queries * num_keys // size, MOST_SUMS // scores.key.numel())
     workers = num_workers(max(1, min(workers, num_queries)), device)
-    if scores.gemm == torch.bfloat16 and has_amx():
+    if scores.gemm == torch.bfloat16 and processor_has("amx_bf16"):
         size *= MATRIX_UNITS
     most = max(LEAST_QUERIES, size // num_keys)
     num_blocks = -(-num_queries // (most * workers)) * workers  # as many for each thread
