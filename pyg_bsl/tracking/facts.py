@@ -10,11 +10,34 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pyg_bsl.tracking.names import key
+from pyg_bsl.tracking.names import clip_tags, key
 from pyg_bsl.tracking.processes import process_tags
+from pyg_bsl.tracking.start import dataset_of
 from pyg_bsl.training.result import FitResult, versions
 
 _MAX_PARAM = 6000  # Characters; MLflow refuses more.
+
+
+def start_of(
+    result: FitResult, *, experiment: str | None, run_name: str | None, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """The start of a run as data that JSON can hold: its names, tags, parameters and data set.
+
+    Args:
+        result: What is known of the training.
+        experiment: Name of the MLflow experiment; by default that of the data set.
+        run_name: Name of the run, or None for one made of its parameters.
+        tags: Tags beside those that every run has.
+    """
+    params = params_of(result)
+    sizes = {"users": result.num_users, "items": result.num_items, "train": result.num_train}
+    return {
+        "experiment": experiment or result.data["name"],
+        "run_name": run_name or run_name_of(params),
+        "tags": clip_tags({**tags_of(result, params), **tags}),
+        "params": params,
+        "dataset": dataset_of(result.data["name"], result.data["digest"], sizes),
+    }
 
 
 def params_of(result: FitResult) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is written down of a run when it starts."""
+"""Opening a run in a store."""
 
 from __future__ import annotations
 
@@ -6,38 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pyg_bsl.tracking.facts import params_of, run_name_of, tags_of
-from pyg_bsl.tracking.names import clip_tags
 from pyg_bsl.tracking.store import brief, no_garbage_collection, open_experiment
-from pyg_bsl.training.result import FitResult
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _REQUEST_SECONDS = 10  # A request may take this long.
 _MAX_PARAMS = 100  # In a request; MLflow refuses many more.
-
-
-def start_of(
-    result: FitResult, *, experiment: str | None, run_name: str | None, tags: Mapping[str, str]
-) -> dict[str, Any]:
-    """The start of a run as data that JSON can hold: its names, tags, parameters and data set.
-
-    Args:
-        result: What is known of the training.
-        experiment: Name of the MLflow experiment; by default that of the data set.
-        run_name: Name of the run, or None for one made of its parameters.
-        tags: Tags beside those that every run has.
-    """
-    params = params_of(result)
-    sizes = {"users": result.num_users, "items": result.num_items, "train": result.num_train}
-    return {
-        "experiment": experiment or result.data["name"],
-        "run_name": run_name or run_name_of(params),
-        "tags": clip_tags({**tags_of(result, params), **tags}),
-        "params": params,
-        "dataset": dataset_of(result.data["name"], result.data["digest"], sizes),
-    }
 
 
 def dataset_of(name: str, digest: str, sizes: Mapping[str, int]) -> dict[str, str]:
@@ -64,7 +39,7 @@ def open_run(uri: str, start: Mapping[str, Any], start_time: int) -> tuple[Mlflo
 
     Args:
         uri: Address of the store.
-        start: From :func:`start_of`.
+        start: From :func:`~pyg_bsl.tracking.facts.start_of`.
         start_time: When the run started, in milliseconds.
     """
     with no_garbage_collection(), brief(_REQUEST_SECONDS):

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from pyg_bsl.tracking.address import database_of, resolve_uri, ui_command
-from pyg_bsl.tracking.facts import summary_of
+from pyg_bsl.tracking.facts import start_of, summary_of
 from pyg_bsl.tracking.figures import learning_curves, prepare, save_figure
 from pyg_bsl.tracking.names import clip_tags, key
 from pyg_bsl.tracking.outbox import Outbox, Point, send_end, send_points, send_unsent
 from pyg_bsl.tracking.processes import close_dead_runs
-from pyg_bsl.tracking.start import open_run, start_of
+from pyg_bsl.tracking.start import open_run
 from pyg_bsl.tracking.store import (
     brief,
     cause,
