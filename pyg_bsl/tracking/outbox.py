@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from pyg_bsl.atomic import atomic_path
 from pyg_bsl.tracking.address import resolve_uri
-from pyg_bsl.tracking.start import open_run
+from pyg_bsl.tracking.start import log_start, open_run
 from pyg_bsl.tracking.store import brief, cause, connect
 
 if TYPE_CHECKING:
@@ -205,6 +205,8 @@ def _send(uri: str, outbox: Outbox, content: Mapping[str, Any]) -> str:
         outbox.describe({"run_id": run_id})  # should the rest fail, it is not made twice
     else:
         client = connect(uri)
+    if "start" in content:
+        log_start(client, run_id, content["start"])
     end = content.get("end")
     if end is None:  # Killed while the server was away.
         last = max((point.timestamp for point in points), default=int(time.time() * 1000))

@@ -44,14 +44,18 @@ def open_run(uri: str, start: Mapping[str, Any], start_time: int) -> tuple[Mlflo
     """
     with no_garbage_collection(), brief(_REQUEST_SECONDS):
         client, experiment_id = open_experiment(uri, start["experiment"])
-        from mlflow.entities import Param
-
         run = client.create_run(
             experiment_id, start_time=start_time, run_name=start["run_name"], tags=start["tags"]
         )
-        run_id = run.info.run_id
+    return client, run.info.run_id
+
+
+def log_start(client: MlflowClient, run_id: str, start: Mapping[str, Any]) -> None:
+    """Send the parameters and the data set of a run; again, should it have failed, changes none."""
+    with brief(_REQUEST_SECONDS):
+        from mlflow.entities import Param
+
         rows = [Param(name, value) for name, value in start["params"].items()]
         for first in range(0, len(rows), _MAX_PARAMS):
             client.log_batch(run_id, params=rows[first : first + _MAX_PARAMS])
         log_dataset(client, run_id, start["dataset"])
-    return client, run_id

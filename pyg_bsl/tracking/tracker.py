@@ -22,7 +22,7 @@ from pyg_bsl.tracking.figures import learning_curves, prepare, save_figure
 from pyg_bsl.tracking.names import clip_tags, key
 from pyg_bsl.tracking.outbox import Outbox, Point, send_end, send_points, send_unsent
 from pyg_bsl.tracking.processes import close_dead_runs
-from pyg_bsl.tracking.start import open_run
+from pyg_bsl.tracking.start import log_start, open_run
 from pyg_bsl.tracking.store import (
     brief,
     cause,
@@ -101,6 +101,7 @@ class MLflowTracker(Callback):
         self._worker: ThreadPoolExecutor | None = None
         self._start: dict[str, Any] = {}
         self._start_time = 0
+        self._is_described = False  # Whether its parameters and data set have arrived.
         self._client: MlflowClient | None = None
         self._opened: Future[None] = Future()
         self._sending: Future[bool] | None = None
@@ -124,6 +125,7 @@ class MLflowTracker(Callback):
         self.run_id, self._points, self._outbox, self._sending = None, [], None, None
         self._failures, self._next_flush = 0, time.monotonic() + _FLUSH_SECONDS
         self._client, self._start_time = None, int(time.time() * 1000)
+        self._is_described = False
         database = database_of(self.tracking_uri)
         if database is not None:
             self._open_or_tell(lambda: make_database(database))
@@ -187,12 +189,15 @@ class MLflowTracker(Callback):
             self._missed(error)
 
     def _reach(self) -> tuple[MlflowClient, str]:
-        """A client, and the run, which is made where it is not there yet."""
+        """A client, and the run, which is made where it is not there yet, but never twice."""
         if self._client is None or self.run_id is None:
             opened = open_run(self.tracking_uri, self._start, self._start_time)
             with self._lock:
                 self._client, self.run_id = opened
                 self._save(lambda outbox: outbox.describe({"run_id": opened[1]}))
+        if not self._is_described:
+            log_start(self._client, self.run_id, self._start)
+            self._is_described = True
         return self._client, self.run_id
 
     def _tidy(self) -> None:
@@ -267,8 +272,9 @@ class MLflowTracker(Callback):
                     break
                 except OSError as error:
                     logger.warning("MLflow: nothing can be kept in %s: %s", store, error)
-            start = {"start": self._start, "start_time": self._start_time}
-            self._save(lambda outbox: outbox.describe(start))
+            if not self._is_described:
+                start = {"start": self._start, "start_time": self._start_time}
+                self._save(lambda outbox: outbox.describe(start))
             self._save(lambda outbox: outbox.add(self._points))
 
     def _save(self, write: Callable[[Outbox], None]) -> None:
