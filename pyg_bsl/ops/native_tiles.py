@@ -42,7 +42,7 @@ typedef T Vector __attribute__((vector_size(64)));
 typedef T UnalignedVector __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
 
 #ifdef __clang__
-#error "It would call the function below number by number: GCC with glibc"
+#error "It would call exp number by number: GCC with glibc"
 #endif
 $exp
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -61,9 +61,6 @@ void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *su
 """)
 
 _EXP_DOUBLE = r"""
-#ifdef __clang__
-#error "It would call the function below number by number: GCC with glibc"
-#endif
 extern __attribute__((simd("notinbranch"))) double exp(double);
 
 static double exp_chunk(int64_t count, double *x)
@@ -78,7 +75,7 @@ static double exp_chunk(int64_t count, double *x)
 _EXP_FLOAT = r"""
 #include <immintrin.h>
 
-// 2^n e^r with |r| <= log(2) / 2, e^r by the polynomial of the Cephes library; within 1e-7 of it.
+// 2^n e^r with |r| <= log(2) / 2, e^r by the polynomial of the Cephes library; off by 1.2e-7.
 static inline __m512 exp_vector(__m512 x)
 {
     x = _mm512_max_ps(_mm512_set1_ps(-104), _mm512_min_ps(_mm512_set1_ps(89), x));  // NaN stays
@@ -291,7 +288,7 @@ class NativeTiles(NamedTuple):
     Args:
         library: What was compiled.
         low: Whether it multiplies bfloat16 numbers. :mod:`pyg_bsl.ops.native_amx` then makes the
-            scores of them too, some 2e-6 of the vectors' lengths from exact ones.
+            scores of them too, to within 2^-16 of the vectors' lengths.
     """
 
     library: Any

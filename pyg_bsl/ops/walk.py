@@ -52,7 +52,8 @@ def walk_rows(
     # Half a tile is worth a thread. A sum of its own costs it as much memory as the keys.
     workers = min(2 * num_queries * num_keys // size, MOST_SUMS // scores.key.numel())
     workers = num_workers(max(1, min(workers, num_queries)), device)
-    if scores.gemm == torch.bfloat16 and processor_has("amx_bf16"):
+    on_cpu = device.type == "cpu"
+    if on_cpu and scores.gemm == torch.bfloat16 and processor_has("amx_bf16"):
         size *= MATRIX_UNITS
     most = max(LEAST_QUERIES, size // num_keys)
     num_blocks = -(-num_queries // (most * workers)) * workers  # as many for each thread

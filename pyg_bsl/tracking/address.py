@@ -35,6 +35,6 @@ def ui_command(store: str | Path = "mlruns", *, tracking_uri: str | None = None)
     words = ["pyg-bsl", "ui"]
     if tracking_uri is not None:
         words += ["--tracking-uri", tracking_uri]
-    elif Path(store) != Path("mlruns"):
+    if Path(store) != Path("mlruns"):
         words += ["--store", str(store)]
     return shlex.join(words)

@@ -30,13 +30,13 @@ def start_of(
         tags: Tags beside those that every run has.
     """
     params = params_of(result)
-    sizes = {"users": result.num_users, "items": result.num_items, "train": result.num_train}
+    sizes = result.num_users, result.num_items, result.num_train
     return {
         "experiment": experiment or result.data["name"],
         "run_name": run_name or run_name_of(params),
         "tags": clip_tags({**tags_of(result, params), **tags}),
         "params": params,
-        "dataset": dataset_of(result.data["name"], result.data["digest"], sizes),
+        "dataset": dataset_of(result.data["name"], result.data["digest"], *sizes),
     }
 
 

@@ -340,7 +340,7 @@ class MLflowTracker(Callback):
                 "starts that is tracked there, or by: %s",
                 self._name,
                 outbox.folder,
-                ui_command(self.store, tracking_uri=self.tracking_uri),
+                ui_command(outbox.folder.parents[1], tracking_uri=self.tracking_uri),
             )
         elif not delivered:
             logger.warning("MLflow missed the end of run %s, which is lost", self._name)

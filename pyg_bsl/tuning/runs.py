@@ -78,8 +78,8 @@ class StudyRun:
                     study.set_user_attr(ATTRIBUTE, runs)
                     for name, space in as_data(plan.searched).items():
                         client.log_param(runs[uri], key(f"space.{name}"), str(space)[:500])
-                    sizes = {"users": graph.num_users, "items": graph.num_items}
-                    log_dataset(client, runs[uri], dataset_of(data, graph.digest, sizes))
+                    sizes = graph.num_users, graph.num_items, graph.train.num_pairs
+                    log_dataset(client, runs[uri], dataset_of(data, graph.digest, *sizes))
         except Exception as error:
             raise ConnectionError(
                 f"MLflow tracking at {uri} cannot be used: {cause(error)}. Start the server, give "

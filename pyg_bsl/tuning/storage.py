@@ -87,7 +87,7 @@ class Storage:
                 return cls(url, RDBStorage(url, engine_kwargs=engine), lock)
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
-            shown = re.sub(r"(?<=://)([^:@/]*):[^@/]*@", r"\1:***@", url)
+            shown = re.sub(r"(?<=://)([^:@/]*):.*@", r"\1:***@", url)
             raise ConnectionError(
                 f"The storage of studies at {shown} cannot be used: {text}. {_cure(error)}"
             ) from error

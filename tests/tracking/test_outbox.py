@@ -122,7 +122,7 @@ def test_what_a_dead_server_missed_is_sent_once_when_it_is_back(server, tmp_path
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2 and server.uri in messages[0]
     assert str(store / "unsent" / tracker.run_id) in messages[1]
-    assert f"pyg-bsl ui --tracking-uri {server.uri}" in messages[1]
+    assert f"pyg-bsl ui --tracking-uri {server.uri} --store {store}" in messages[1]
     assert send_unsent(store, tracking_uri=server.uri) == []
     assert send_unsent(store, tracking_uri="http://elsewhere:1") == []
     assert {path.name for path in (store / "unsent").iterdir()} == {tracker.run_id, killed.run_id}

@@ -300,6 +300,7 @@ def test_ui_command_opens_the_store_from_where_it_is_typed():
     assert shlex.split(ui_command("my runs")) == ["pyg-bsl", "ui", "--store", "my runs"]
     uri = "http://there:1"
     assert ui_command(tracking_uri=uri) == f"pyg-bsl ui --tracking-uri {uri}"
+    assert ui_command("x", tracking_uri=uri) == f"pyg-bsl ui --tracking-uri {uri} --store x"
 
 
 def test_a_store_that_cannot_be_used_is_an_error_before_training(tmp_path):

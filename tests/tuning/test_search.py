@@ -174,8 +174,11 @@ def test_a_study_is_a_run_and_its_trainings_are_runs_below_it(runs, report):
         assert run.data.params["loss.tau"] == str(trial.params["loss.tau"])
     assert parent.info.status == "FINISHED" and parent.info.run_name == "study s"
     assert parent.data.params["space.loss.tau"].startswith("{'kind': 'Choice'")
-    (dataset,) = {run.inputs.dataset_inputs[0].dataset.digest for run in found}
-    assert dataset != "unknown"
+    (dataset,) = {
+        (given.digest, given.profile)
+        for given in (run.inputs.dataset_inputs[0].dataset for run in found)
+    }
+    assert dataset[0] != "unknown" and json.loads(dataset[1]).keys() == {"users", "items", "train"}
     assert parent.data.metrics["valid_best/ndcg_5"] == report.winner.values[0]
     assert parent.data.metrics["trials_pruned"] == report.states()["pruned"]
     assert (

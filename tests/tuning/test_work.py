@@ -267,7 +267,7 @@ def test_a_storage_that_cannot_be_used_is_told(tmp_path):
         Storage.open(storage_url(tmp_path, None))
 
 
-@pytest.mark.parametrize("url", ["nonsense", "postgres://me:secret@host/name"])
+@pytest.mark.parametrize("url", ["nonsense", "postgres://me:p@s/secret@host/name"])
 def test_a_url_that_is_none_is_told_with_those_that_are(url):
     with pytest.raises(ConnectionError, match=r"pip install psycopg2-binary") as caught:
         Storage.open(url)
