@@ -50,6 +50,7 @@ class Outbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.store = folder.parent.parent
         self.artifacts = folder / "artifacts"
         # Threads take turns with it.
         self._lock = FileLock(folder / "lock", thread_local=False)
@@ -62,8 +63,8 @@ class Outbox:
             OSError: If it cannot be written.
         """
         outbox = cls(store / "unsent" / (run_id or f"new-{uuid.uuid4().hex}"))
-        outbox.artifacts.mkdir(parents=True, exist_ok=True)
         outbox._lock.acquire()
+        outbox.artifacts.mkdir(parents=True, exist_ok=True)
         outbox.describe({"tracking_uri": uri, "run_id": run_id})
         return outbox
 
@@ -94,6 +95,27 @@ class Outbox:
                     found.append(Point(*json.loads(line)))
         return found
 
+    def send(self) -> str:
+        """Send all there is to the store; the run's id."""
+        content = self.content()
+        assert content is not None
+        uri, run_id, points = content["tracking_uri"], content["run_id"], self.points()
+        if run_id is None:
+            client, run_id = open_run(uri, content["start"], content["start_time"], again=True)
+            self.describe({"run_id": run_id})  # should the rest fail, it is not made twice
+        else:
+            client = connect(uri)
+        if "start" in content:
+            log_start(client, run_id, content["start"])
+        end = content.get("end")
+        if end is None:  # Killed while the server was away.
+            last = max((point.timestamp for point in points), default=int(time.time() * 1000))
+            tags = {"status": "killed", "mlflow.note.content": "killed while its server was away"}
+            end = {"status": "KILLED", "end_time": last, "tags": tags}
+        send_points(client, run_id, points, end["tags"])
+        send_end(client, run_id, end, self.artifacts)
+        return str(run_id)
+
     def remove(self) -> None:
         """All was sent."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -101,7 +123,7 @@ class Outbox:
         with suppress(OSError):  # Others are there.
             self.folder.parent.rmdir()
         with suppress(OSError):  # The store itself, where it is a server elsewhere.
-            self.folder.parent.parent.rmdir()
+            self.store.rmdir()
 
     def leave(self) -> None:
         """Somebody else may send it from now on."""
@@ -177,7 +199,7 @@ def send_unsent(
             continue
         try:
             with brief(_UPLOAD_SECONDS):
-                run_id = _send(uri, outbox, content)
+                run_id = outbox.send()
         except Exception as error:
             outbox.leave()
             logger.warning(
@@ -188,7 +210,7 @@ def send_unsent(
                 cause(error),
                 outbox.folder,
             )
-            if _is_away(error):
+            if is_away(error):
                 break
         else:
             outbox.remove()
@@ -198,26 +220,7 @@ def send_unsent(
     return sent
 
 
-def _send(uri: str, outbox: Outbox, content: Mapping[str, Any]) -> str:
-    points, run_id = outbox.points(), content["run_id"]
-    if run_id is None:
-        client, run_id = open_run(uri, content["start"], content["start_time"])
-        outbox.describe({"run_id": run_id})  # should the rest fail, it is not made twice
-    else:
-        client = connect(uri)
-    if "start" in content:
-        log_start(client, run_id, content["start"])
-    end = content.get("end")
-    if end is None:  # Killed while the server was away.
-        last = max((point.timestamp for point in points), default=int(time.time() * 1000))
-        tags = {"status": "killed", "mlflow.note.content": "killed while its server was away"}
-        end = {"status": "KILLED", "end_time": last, "tags": tags}
-    send_points(client, run_id, points, end["tags"])
-    send_end(client, run_id, end, outbox.artifacts)
-    return str(run_id)
-
-
-def _is_away(error: BaseException) -> bool:
+def is_away(error: BaseException) -> bool:
     """Whether there was no answer at all, so that another run would fare no better."""
     from mlflow.exceptions import MlflowException
 

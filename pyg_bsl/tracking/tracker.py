@@ -127,11 +127,11 @@ class MLflowTracker(Callback):
         self._client, self._start_time = None, int(time.time() * 1000)
         self._is_described = False
         database = database_of(self.tracking_uri)
-        if database is not None:
+        if database is not None and not self.parent_run_id:
             self._open_or_tell(lambda: make_database(database))
         # The import of MLflow takes a second. For a database that is there it is no error to
-        # start training meanwhile.
-        wait = database is None or is_imported(self.tracking_uri)
+        # start training meanwhile, and a study has no error to wait for.
+        wait = not self.parent_run_id and (database is None or is_imported(self.tracking_uri))
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mlflow")
         self._opened = self._worker.submit(self._open, result)
         if wait:
@@ -191,7 +191,8 @@ class MLflowTracker(Callback):
     def _reach(self) -> tuple[MlflowClient, str]:
         """A client, and the run, which is made where it is not there yet, but never twice."""
         if self._client is None or self.run_id is None:
-            opened = open_run(self.tracking_uri, self._start, self._start_time)
+            again = self._failures > 0
+            opened = open_run(self.tracking_uri, self._start, self._start_time, again=again)
             with self._lock:
                 self._client, self.run_id = opened
                 self._save(lambda outbox: outbox.describe({"run_id": opened[1]}))
@@ -340,7 +341,7 @@ class MLflowTracker(Callback):
                 "starts that is tracked there, or by: %s",
                 self._name,
                 outbox.folder,
-                ui_command(outbox.folder.parents[1], tracking_uri=self.tracking_uri),
+                ui_command(outbox.store, tracking_uri=self.tracking_uri),
             )
         elif not delivered:
             logger.warning("MLflow missed the end of run %s, which is lost", self._name)

@@ -64,9 +64,9 @@ class Worker:
         """Clear up after processes that died, and say what is going to happen."""
         with self.storage.turn():
             sweep(self.study)
-        if self.run_in_mlflow is not None:
+        if self.run_in_mlflow is not None and not self.run_in_mlflow.away:
             self.run_in_mlflow.send_unsent()
-        self.close_lost()
+            self.close_lost()
         plan, before = self.plan, len(self.study.trials)
         verb = f"Continuing, with {before} trials," if before else "Beginning"
         log.info(
@@ -116,7 +116,6 @@ class Worker:
 
     def end(self) -> Report:
         """Write down what was found."""
-        self.close_lost()
         with self._interrupts():
             report = Report.of(self.storage, self.plan.study)
             files = report.save(self.plan.store)
@@ -127,6 +126,8 @@ class Worker:
                 trials=report.complete,
                 files=files,
             )
+            if not self.run_in_mlflow.away:
+                self.close_lost()
         return report
 
     def close_lost(self) -> None:
@@ -210,9 +211,9 @@ class Worker:
         """Close the study's run where the block is broken off."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if self.run_in_mlflow is not None:
-                self.run_in_mlflow.stop()
+                self.run_in_mlflow.stop(error)
             raise
 
 

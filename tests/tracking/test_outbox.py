@@ -187,6 +187,45 @@ def test_a_run_of_a_study_starts_without_its_server(server, tmp_path, caplog):
     assert not store.exists()
 
 
+def test_a_run_of_a_study_does_not_wait_for_its_server(server, tmp_path):
+    tracker, result = MLflowTracker(tmp_path, tracking_uri=server.uri, parent_run_id="a"), None
+    server.freeze()
+    try:
+        tracker.on_fit_start(None, None, result := new_result())
+        assert not tracker._opened.done()
+    finally:
+        server.thaw()
+    tracker.on_fit_error(None, result, KeyboardInterrupt())
+    assert read(tracker).data.tags["mlflow.parentRunId"] == "a"
+
+
+def test_a_run_is_made_once_when_the_answer_is_lost(server, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    make = MlflowClient.create_run
+
+    def make_and_lose_the_answer(*args, **kwargs):
+        make(*args, **kwargs)
+        raise ConnectionResetError("gone")
+
+    place = {"tracking_uri": server.uri, "experiment": "once", "parent_run_id": "a"}
+    tracker, result = MLflowTracker(tmp_path / "store", **place), new_result()
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", make_and_lose_the_answer)
+        tracker.on_fit_start(None, None, result)
+        tracker._opened.result()
+    assert tracker.run_id is None
+    for epoch in (1, 2, 3):
+        result.history.append(record(epoch))
+        tracker.on_epoch_end(None, result.history[-1])
+    finish(result)
+    tracker.on_fit_end(None, result)
+    (tmp_path / "read").mkdir()
+    assert_complete(tracker, result, tmp_path / "read")
+    client = MlflowClient(server.uri)
+    assert len(client.search_runs([client.get_experiment_by_name("once").experiment_id])) == 1
+
+
 def test_a_run_that_was_deleted_meanwhile_is_told_and_stays(server, tmp_path, caplog):
     outbox = Outbox.create(tmp_path, server.uri, "0" * 32)
     outbox.add([Point("a", 1.0, 1, 1)])
