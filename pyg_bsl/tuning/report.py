@@ -213,7 +213,8 @@ class Report:
                 "study, and its results are optimistic."
             ]
         lost = f"; {self.lost} lost and run again" if self.lost else ""
-        lines += [f"{len(self.trials)} trials: {states}{lost}."]
+        number = len(self.trials)
+        lines += [f"{number} trial{'s' * (number > 1)}: {states}{lost}."]
         for split in ("valid", "test"):
             if final := self.final(winner.number, split):
                 name = valid if split == "valid" else split

@@ -105,11 +105,12 @@ def run(plan: Plan, workers: int = 1, threads: int | None = None) -> Report:
     """Run the study, or continue it."""
     with _threads(threads or (max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None)):
         worker = Worker(plan)
-        worker.announce()
-        level = logging.getLogger("pyg_bsl").getEffectiveLevel()
-        with _others(plan, workers - 1, torch.get_num_threads(), level):
-            worker.run()
-    return worker.end()
+        with worker.storage.used():
+            worker.announce()
+            level = logging.getLogger("pyg_bsl").getEffectiveLevel()
+            with _others(plan, workers - 1, torch.get_num_threads(), level):
+                worker.run()
+            return worker.end()
 
 
 def retrain(plan: Plan, seeds: int, threads: int | None = None) -> Report:
@@ -124,8 +125,9 @@ def retrain(plan: Plan, seeds: int, threads: int | None = None) -> Report:
     """
     with _threads(threads):
         worker = Worker(plan)
-        worker.retrain(seeds)
-    return worker.end()
+        with worker.storage.used():
+            worker.retrain(seeds)
+            return worker.end()
 
 
 @contextmanager
@@ -157,9 +159,14 @@ def _other(plan: Plan, index: int, threads: int, level: int) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(threads)
     try:
-        Worker(plan, index).run()
+        worker = Worker(plan, index)
+        with worker.storage.used():
+            worker.run()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except ConnectionError as error:
+        log.error("%s", error)
+        raise SystemExit(1) from None
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
+    from sqlalchemy import Engine
 
 BEAT_SECONDS = 5.0
 GRACE_SECONDS = 60.0  # Of silence, after which a worker on another machine is taken for dead.
+PATIENCE_SECONDS = 600.0  # A server that went away is waited for this long.
 SQLITE = "sqlite:///"
 IDENTITY = "pyg_bsl"  # User attribute with what the trials of a study have in common.
 
@@ -75,7 +77,9 @@ class Storage:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             if not url.startswith(SQLITE):
-                return cls(url, RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
+                storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+                _wait_for_server(storage.engine, _shown(url))
+                return cls(url, storage)
             database = Path(url.removeprefix(SQLITE)).absolute()
             database.parent.mkdir(parents=True, exist_ok=True)
             lock = database.with_suffix(".lock")
@@ -86,15 +90,32 @@ class Storage:
                 engine = {"connect_args": {"timeout": 60}}
                 return cls(url, RDBStorage(url, engine_kwargs=engine), lock)
         except Exception as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
-            shown = re.sub(r"(?<=://)([^:@/]*):.*@", r"\1:***@", url)
             raise ConnectionError(
-                f"The storage of studies at {shown} cannot be used: {text}. {_cure(error)}"
+                f"The storage of studies at {_shown(url)} cannot be used: {_told(error)}. "
+                f"{_cure(error)}"
             ) from error
 
     def turn(self) -> AbstractContextManager[object]:
         """Let one process at a time read a study and change it."""
         return nullcontext() if self.lock is None else FileLock(self.lock, timeout=600)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Say it clearly where the storage fails inside.
+
+        Raises:
+            ConnectionError: If so.
+        """
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            yield
+        except (StorageInternalError, DBAPIError) as error:
+            raise ConnectionError(
+                f"The storage of studies at {_shown(self.url)} failed: "
+                f"{_told(error.__cause__ or error)}. The same command goes on from here"
+            ) from error
 
     def create_or_join(
         self,
@@ -146,6 +167,35 @@ class Storage:
         """Names of the studies that were made here, but for those that belong to another."""
         studies = self.optuna.get_all_studies()
         return [s.study_name for s in studies if "config" in s.user_attrs.get(IDENTITY, {})]
+
+
+def _wait_for_server(engine: Engine, name: str) -> None:
+    """From now on, wait for the server where it is away when it is connected to."""
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
+        until, told = time.monotonic() + PATIENCE_SECONDS, False
+        while True:
+            try:
+                return dialect.connect(*args, **kwargs)
+            except Exception as error:
+                if time.monotonic() > until:
+                    raise
+                if not told:  # As an error: trainings are hushed below that.
+                    log.error("Waiting for the storage of studies at %s: %s", name, _told(error))
+                told = True
+                time.sleep(1.0)
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    return re.sub(r"(?<=://)([^:@/]*):.*@", r"\1:***@", url)
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text.partition(" (Background on this error")[0][:300].rstrip(".")
 
 
 def _cure(error: BaseException) -> str:

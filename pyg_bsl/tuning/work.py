@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pyg_bsl.tuning.storage import Storage, alive, counts, fail, retry, sweep
@@ -125,7 +126,8 @@ def _run_one(
             raise
         except Exception as error:
             if not _own_fault(error):
-                fail(study, trial.number)
+                with suppress(Exception):  # The storage itself may be what failed.
+                    fail(study, trial.number)
                 raise
             trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:2000])
     try:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 import uuid
 
@@ -18,6 +19,7 @@ from optuna.trial import TrialState
 from pyg_bsl.tuning import storage as storage_module
 from pyg_bsl.tuning.storage import Storage, alive, counts, storage_url, sweep
 from pyg_bsl.tuning.work import Pruned, run_jobs, work
+from tests.tuning.proxies import Proxy
 
 IDENTITY = {"config": {"loss": {"name": "SL"}, "seed": 0}, "space": {"x": {"kind": "Uniform"}}}
 
@@ -265,6 +267,38 @@ def test_a_storage_that_cannot_be_used_is_told(tmp_path):
     (tmp_path / "studies.db").write_text("no database" * 100)
     with pytest.raises(ConnectionError, match=r"studies\.db cannot be used: DatabaseError"):
         Storage.open(storage_url(tmp_path, None))
+
+
+@pytest.mark.skipif(len(URLS) == 1, reason="PYG_BSL_TEST_STORAGES names no server")
+@pytest.mark.parametrize("url", URLS[1:], ids=lambda url: url.partition(":")[0])
+def test_a_server_that_goes_away_is_waited_for(url, caplog):
+    from sqlalchemy import make_url
+
+    address = make_url(url)
+    ports = {"postgresql": 5432, "mysql": 3306}
+    target = (address.host, address.port or ports[address.get_backend_name()])
+    door = Proxy(target).open()
+    here = address.set(host="127.0.0.1", port=door.port)
+    place = Storage.open(here.render_as_string(hide_password=False))
+    study, _ = place.create_or_join(uuid.uuid4().hex, IDENTITY, {"value": "maximize"})
+
+    def cut_off(trial):
+        door.shut()
+        threading.Timer(1.5, door.open).start()
+        return objective(trial)
+
+    work(place, study, cut_off, 2)
+    assert states(study) == ["COMPLETE"] * 2
+    assert f"Waiting for the storage of studies at {here.render_as_string()}" in caplog.text
+
+    storage_module.PATIENCE_SECONDS, before = 0.0, storage_module.PATIENCE_SECONDS
+    door.shut()
+    try:
+        with pytest.raises(ConnectionError, match="The same command goes on from here"):
+            with place.used():
+                study.ask()
+    finally:
+        storage_module.PATIENCE_SECONDS = before
 
 
 @pytest.mark.parametrize("url", ["nonsense", "postgres://me:p@s/secret@host/name"])
