@@ -23,7 +23,7 @@ from pyg_bsl.tuning.report import EXPERIMENT, Report
 from pyg_bsl.tuning.search import retrain
 from pyg_bsl.tuning.search import run as run_study
 from pyg_bsl.tuning.spaces import SYNTAX, from_data, parse_fix, parse_space, with_values
-from pyg_bsl.tuning.storage import Storage, identity_of, storage_url
+from pyg_bsl.tuning.storage import SQLITE, Storage, identity_of, storage_url
 
 log = logging.getLogger("pyg_bsl")
 
@@ -149,6 +149,8 @@ def _choices(table: Mapping[str, str], default: str) -> str:
 
 
 def _search(parser: Parser, flags: ExperimentFlags, values: Namespace) -> Report:
+    if values.retrain is not None and not (values.dataset or values.data or values.config):
+        parser.error("To train what a study found: --show --study NAME --retrain N")
     experiment = flags.experiment(values)
     given = {"epochs"} if values.epochs is not None or "epochs" in flags.file else set()
     fixed = dict(parse_fix(text, experiment) for text in values.fix)
@@ -179,8 +181,9 @@ _OF_PLAN = (
 def _show(parser: Parser, values: Namespace) -> Report:
     """The report of a study that is there, perhaps with more trainings."""
     url = storage_url(values.store, values.storage)
-    if values.storage is None and not (Path(values.store) / "studies.db").is_file():
-        raise FileNotFoundError(f"There are no studies in '{values.store}': give another --store")
+    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE)).is_file():
+        where, flag = (values.storage, "storage") if values.storage else (values.store, "store")
+        raise FileNotFoundError(f"There are no studies in '{where}': give another --{flag}")
     storage = Storage.open(url)
     names = storage.names()
     if not values.study and len(names) != 1:

@@ -91,7 +91,9 @@ def test_the_space_comes_from_flags(data, here):
             "'bsl-released' of the data set 'yelp2018' chooses on the test",
         ),
         ("tune --data x --trails 3", "Unknown flag '--trails'; did you mean '--trials'?"),
-        ("tune --show", "There are no studies in 'mlruns'"),
+        ("tune --show", "There are no studies in 'mlruns': give another --store"),
+        ("tune --show --storage sqlite:///no.db", "no studies in 'sqlite:///no.db': give another"),
+        ("tune --study s --retrain 3", "--show --study NAME --retrain N"),
         ("tune --data x", "x: there is no such file or folder"),
     ],
 )
