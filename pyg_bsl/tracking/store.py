@@ -118,7 +118,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 @contextmanager
 def brief(seconds: int) -> Iterator[None]:
-    """Requests inside take at most ``seconds`` each, and MLflow does not print its errors.
+    """Requests inside take at most ``seconds`` each, and MLflow prints neither errors nor links.
 
     MLflow would try for minutes. Its settings are environment variables, read at each request;
     those that the user has set stay.
@@ -126,6 +126,7 @@ def brief(seconds: int) -> Iterator[None]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import_module("mlflow")  # Sets the level of its logger: before we do.
     ours = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
+    ours["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     mlflow_logger = logging.getLogger("mlflow")
     with _environment_lock:
         ours = {name: value for name, value in ours.items() if name not in os.environ}

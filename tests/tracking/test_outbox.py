@@ -40,9 +40,10 @@ def impatient(monkeypatch):
     monkeypatch.setattr(tracking, "_PATIENCE_SECONDS", 1.5)
 
 
-def test_a_server_gets_the_run(server, tmp_path, caplog):
+def test_a_server_gets_the_run(server, tmp_path, caplog, capsys):
     tracker, result = MLflowTracker(tmp_path / "store", tracking_uri=server.uri), new_result()
     run(tracker, result)
+    assert capsys.readouterr().out == ""
     (tmp_path / "read").mkdir()
     assert_complete(tracker, result, tmp_path / "read")
     assert not (tmp_path / "store").exists()
