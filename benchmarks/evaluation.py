@@ -111,7 +111,7 @@ def run(options: Options) -> list[Table]:
     ways = {name: (way, part if way is one_by_one else graph) for name, way in WAYS.items()}
     check_equal({name: way(emb, part) for name, (way, _) in ways.items()})
     check_equal({name: ways[name][0](emb, graph) for name in ("library", "blocks, fp32 and topk")})
-    seconds = medians({key: lambda w=w: w[0](emb, w[1]) for key, w in ways.items()}, options.rounds)
+    seconds = medians({key: lambda w=w: w[0](emb, w[1]) for key, w in ways.items()}, options)
     rates = {}
     for name, (_, on) in ways.items():
         assert on.test is not None

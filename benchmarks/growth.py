@@ -72,7 +72,7 @@ def run(options: Options) -> list[Table]:
     ):
         values = [factor * getattr(start, field) for factor in FACTORS]
         ways = {str(value): step(replace(start, **{field: value})) for value in values}
-        seconds = list(medians(ways, options.rounds).values())
+        seconds = list(medians(ways, options).values())
         slope = np.polyfit(np.log(FACTORS), np.log(seconds), 1)[0]
         rows.append([label, f"{values[0]:,}", *(f"{1e3 * s:.1f}" for s in seconds), f"{slope:.2f}"])
     note = (

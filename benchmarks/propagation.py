@@ -28,7 +28,7 @@ from benchmarks.data import describe, large_graph
 from benchmarks.measure import Options, Table, medians
 from pyg_bsl.nn import LightGCN
 from pyg_bsl.nn.backbone import EmbeddingBackbone
-from pyg_bsl.ops.propagation import PATIENCE
+from pyg_bsl.ops.kept import PATIENCE
 from pyg_bsl.types import BipartiteGraph, Embeddings
 
 LAYERS = 3
@@ -154,7 +154,7 @@ def run(options: Options) -> list[Table]:
     for _ in range(PATIENCE):  # the library clusters a matrix that is used again and again
         step(models["library"], graph, grads)
     ways = {name: partial(step, model, graph, grads) for name, model in models.items()}
-    seconds = medians(ways, options.rounds)
+    seconds = medians(ways, options)
     rows = [
         [name, f"{1e3 * each:.1f}", f"{each / seconds['library']:.1f}"]
         for name, each in seconds.items()

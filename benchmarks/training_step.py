@@ -200,9 +200,7 @@ def run(options: Options) -> list[Table]:
             emb.user.grad = emb.item.grad = None
             way.loss().backward()
 
-        seconds = medians(
-            {key: lambda way=way: step(way) for key, way in every.items()}, options.rounds
-        )
+        seconds = medians({key: lambda way=way: step(way) for key, way in every.items()}, options)
         base = seconds["literal"] / every["literal"].positives
         for key, way in every.items():
             each = seconds[key] / way.positives

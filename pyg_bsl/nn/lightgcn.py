@@ -64,8 +64,10 @@ class LightGCN(EmbeddingBackbone):
 
     def forward(self, graph: BipartiteGraph) -> Embeddings:
         """The mean of the layers on ``graph.adjacency``."""
-        nodes = layer_mean(graph.adjacency, self.nodes(), self.num_layers, method=self.propagation)
-        return self.split(nodes)
+        layers = self.num_layers
+        return Embeddings(
+            *layer_mean(graph.adjacency, self.tables(), layers, method=self.propagation)
+        )
 
     def extra_repr(self) -> str:
         """The options in :func:`repr`."""

@@ -111,11 +111,11 @@ class SGL(ContrastiveBackbone):
             one, two = (drop_edges(graph.train, self.edge_dropout) for _ in range(2))
             self._views = graph, one, two
         _, one, two = self._views
-        method = unclustered(self.propagation, emb.user)
+        method = unclustered(self.propagation, one, emb.user)
         return Views(emb.user, emb.item, self._light_gcn(one, method), self._light_gcn(two, method))
 
     def _light_gcn(self, adjacency: Tensor, method: Method) -> Embeddings:
-        return self.split(layer_mean(adjacency, self.nodes(), self.num_layers, method=method))
+        return Embeddings(*layer_mean(adjacency, self.tables(), self.num_layers, method=method))
 
     def extra_repr(self) -> str:
         """The options in :func:`repr`."""

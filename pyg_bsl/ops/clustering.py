@@ -27,7 +27,6 @@ class Clustered:
         ptr: Row boundaries in the new order, ``[V + 1]``.
         col: Columns, in new numbers, ``[E]``.
         value: Values, ``[E]``.
-        share: Share of the entries whose row and column are in one cluster.
     """
 
     order: Tensor
@@ -35,25 +34,21 @@ class Clustered:
     ptr: Tensor
     col: Tensor
     value: Tensor
-    share: float
 
     @classmethod
     @torch.no_grad()
-    def of(cls, ptr: Tensor, col: Tensor, value: Tensor) -> Clustered:
+    def of(cls, ptr: Tensor, col: Tensor, value: Tensor, cluster: Tensor) -> Clustered:
         """The matrix with row boundaries ``[V + 1]``, columns ``[E]`` and values ``[E]``."""
         counts = ptr.diff()
-        cluster = find_clusters(ptr, col, value)
         order = cluster.argsort(stable=True)
         rank = order.argsort()
         new_ptr = F.pad(counts[order].cumsum(0), (1, 0))
         shift = (ptr[:-1][order] - new_ptr[:-1]).repeat_interleave(counts[order])
         at = shift + torch.arange(col.numel(), device=col.device)
         new_col = rank[col[at]]
-        same = cluster[order].repeat_interleave(counts[order]) == cluster[order][new_col]
         # Half the width of an index is half of what is read beside the rows.
         index = torch.int32 if col.numel() < 2**31 else torch.int64
-        share = float(same.double().mean()) if same.numel() else 0.0
-        return cls(order, rank, new_ptr.to(index), new_col.to(index), value[at], share)
+        return cls(order, rank, new_ptr.to(index), new_col.to(index), value[at])
 
     def enter(self, x: Tensor) -> Tensor:
         """Rows ``[V, D]`` in the new order."""
@@ -64,6 +59,7 @@ class Clustered:
         return x.index_select(0, self.rank)
 
 
+@torch.no_grad()
 def find_clusters(ptr: Tensor, col: Tensor, value: Tensor) -> Tensor:
     r"""Clusters of nodes with many edges among them, ``[V]``.
 
@@ -90,6 +86,12 @@ def find_clusters(ptr: Tensor, col: Tensor, value: Tensor) -> Tensor:
         cluster = (x @ centers.T).argmax(1)
         centers = F.normalize(torch.zeros_like(centers).index_add_(0, cluster, x))
     return cluster
+
+
+def share_inside(ptr: Tensor, col: Tensor, cluster: Tensor) -> float:
+    """Share of the entries whose row and column are in one cluster."""
+    same = cluster.repeat_interleave(ptr.diff()) == cluster[col]
+    return float(same.double().mean()) if same.numel() else 0.0
 
 
 def weighted_sums(ptr: Tensor, col: Tensor, value: Tensor, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, overload
 
 import torch
 from torch import Tensor
@@ -14,15 +14,15 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from pyg_bsl.names import pick
 from pyg_bsl.ops.clustering import Clustered, weighted_sums
+from pyg_bsl.ops.compiler import pays
+from pyg_bsl.ops.kept import Kept
+from pyg_bsl.ops.native_layers import NativeLayers
 
-Method = Literal["auto", "clustered", "embedding_bag", "csr", "edge_index", "torch_sparse"]
+Method = Literal[
+    "auto", "compiled", "clustered", "embedding_bag", "csr", "edge_index", "torch_sparse"
+]
 Product = Callable[[Tensor], Tensor]
-
-# When "auto" clusters, found on Yelp2018, Gowalla, Amazon-Electronic and MovieLens-1M.
-MIN_NODES = 2**15  # the rows of fewer nodes stay in the cache in any order
-MIN_DEGREE = 16  # rows gathered for each row that is renumbered
-MIN_SHARE = 0.5  # of the edges inside a cluster: a graph without clusters gains nothing
-PATIENCE = 8  # uses of a matrix before it is clustered, which costs about as much
+Tables = tuple[Tensor, ...]
 
 MAX_BYTES = 2**25  # from here on, memory comes from the system anew at every allocation
 MIN_COLUMNS = 16  # a cache line
@@ -40,7 +40,21 @@ class SparseMatrix(Protocol):
         ...
 
 
-def propagate(adjacency: Tensor | SparseMatrix, x: Tensor, *, method: Method = "auto") -> Tensor:
+@overload
+def propagate(
+    adjacency: Tensor | SparseMatrix, x: Tensor, *, method: Method = "auto"
+) -> Tensor: ...
+
+
+@overload
+def propagate(
+    adjacency: Tensor | SparseMatrix, x: Tables, *, method: Method = "auto"
+) -> Tables: ...
+
+
+def propagate(
+    adjacency: Tensor | SparseMatrix, x: Tensor | Tables, *, method: Method = "auto"
+) -> Tensor | Tables:
     r"""Product :math:`\mathbf{A} \mathbf{x}` of a **symmetric** sparse matrix with dense rows.
 
     As :math:`\mathbf{A}^{\top} = \mathbf{A}`, the gradient with respect to :math:`\mathbf{x}` is
@@ -50,16 +64,21 @@ def propagate(adjacency: Tensor | SparseMatrix, x: Tensor, *, method: Method = "
     Args:
         adjacency: The matrix, sparse CSR or a ``torch_sparse.SparseTensor``. Its values are read in
             the type of ``x``.
-        x: The dense rows.
-        method: Who multiplies; the numbers are the same. ``"embedding_bag"`` sums the rows of a
-            node's neighbours as a weighted bag: in float32 the fastest on the CPU for one product.
-            ``"clustered"`` does so on nodes numbered by cluster, which is faster on large graphs
-            that have clusters; they are found once and kept as long as the matrix, which must not
-            be changed meanwhile. ``"csr"`` is ``torch.sparse.mm``. ``"edge_index"`` (PyG's
-            ``EdgeIndex.matmul``) and ``"torch_sparse"`` are there to compare with, and convert the
-            matrix at every call. ``"auto"`` takes ``"csr"`` on CUDA and for float64, else
-            ``"embedding_bag"``, and ``"clustered"`` where it pays: with the same bits, once the
-            same matrix has been used a few times.
+        x: The dense rows; or tables of them, one below the other, such as users and items: then the
+            output is alike.
+        method: Who multiplies; the numbers are the same, but for their last digits.
+            ``"embedding_bag"`` sums the rows of a node's neighbours as a weighted bag.
+            ``"compiled"`` takes all layers in code that GCC compiles when it is first used, float32
+            on the CPU, where the matrix is the normalised adjacency of a bipartite graph
+            (``BipartiteGraph.adjacency``), and is ``"embedding_bag"`` elsewhere. ``"clustered"`` is
+            ``"embedding_bag"`` on nodes numbered by cluster, which is faster on large graphs that
+            have clusters, and has the same bits. ``"csr"`` is ``torch.sparse.mm``.
+            ``"edge_index"`` (PyG's ``EdgeIndex.matmul``) and ``"torch_sparse"`` are there to
+            compare with, and convert the matrix at every call. ``"auto"`` takes ``"csr"`` on CUDA
+            and for float64, else ``"compiled"`` where there is enough to do, else
+            ``"embedding_bag"``; once the same matrix has been used a few times, a large one is
+            clustered in both, if that pays. What is found out about a matrix is kept as long as
+            the matrix, which must not be changed meanwhile.
 
     Shapes:
         - **adjacency:** :math:`(V, V)`
@@ -75,12 +94,28 @@ def propagate(adjacency: Tensor | SparseMatrix, x: Tensor, *, method: Method = "
         tensor([[2.],
                 [1.]])
     """
-    return _polynomial(adjacency, x, method, lambda product, x: product(x))
+    return _layers(adjacency, x, method, 1, mean=False)
+
+
+@overload
+def layer_mean(
+    adjacency: Tensor | SparseMatrix, x: Tensor, num_layers: int, *, method: Method = "auto"
+) -> Tensor: ...
+
+
+@overload
+def layer_mean(
+    adjacency: Tensor | SparseMatrix, x: Tables, num_layers: int, *, method: Method = "auto"
+) -> Tables: ...
 
 
 def layer_mean(
-    adjacency: Tensor | SparseMatrix, x: Tensor, num_layers: int, *, method: Method = "auto"
-) -> Tensor:
+    adjacency: Tensor | SparseMatrix,
+    x: Tensor | Tables,
+    num_layers: int,
+    *,
+    method: Method = "auto",
+) -> Tensor | Tables:
     r"""Mean of the propagated rows over the layers of LightGCN.
 
     .. math::
@@ -93,7 +128,7 @@ def layer_mean(
 
     Args:
         adjacency: Symmetric matrix, as in :func:`propagate`.
-        x: The rows of layer 0.
+        x: The rows of layer 0, or tables of them, as in :func:`propagate`.
         num_layers: Number of propagations :math:`K`.
         method: As in :func:`propagate`.
 
@@ -113,56 +148,92 @@ def layer_mean(
     """
     if num_layers < 0:
         raise ValueError(f"'num_layers' must not be negative (got {num_layers})")
-
-    def mean_of_layers(product: Product, x: Tensor) -> Tensor:
-        total = x
-        for _ in range(num_layers):
-            total = product(total).add_(x)
-        return total.mul_(1 / (num_layers + 1)) if num_layers else x
-
-    return _polynomial(adjacency, x, method, mean_of_layers)
+    return _layers(adjacency, x, method, num_layers, mean=True)
 
 
 class _SymmetricMap(torch.autograd.Function):
-    """A linear map that is its own transpose, so that it is its own backward."""
+    """A linear map of tables that is its own transpose, so that it is its own backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear_map: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, linear_map: Callable[[Tables], Tables], *tables: Tensor) -> Tables:
         ctx.linear_map = linear_map
-        return linear_map(x.detach())  # else embedding_bag prepares a backward of its own
+        # Detached, else embedding_bag prepares a backward of its own.
+        return linear_map(tuple(table.detach() for table in tables))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _SymmetricMap.apply(grads[0], ctx.linear_map), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *_SymmetricMap.apply(ctx.linear_map, *grads)
 
 
-def _polynomial(
+def _layers(
     adjacency: Tensor | SparseMatrix,
-    x: Tensor,
+    x: Tensor | Tables,
     method: Method,
-    polynomial: Callable[[Product, Tensor], Tensor],
-) -> Tensor:
-    """A polynomial of the matrix times ``x``, given as a function of the product and ``x``."""
+    num_layers: int,
+    mean: bool,
+) -> Tensor | Tables:
+    """The last layer, or the mean of layer 0 and those that follow."""
+    tables = (x,) if isinstance(x, Tensor) else tuple(x)
+    size = sum(len(table) for table in tables)
+    if {table.dim() for table in tables} != {2} or len({table.size(1) for table in tables}) > 1:
+        raise ValueError(
+            "'x' must have rows of equally many columns (got "
+            f"{' and '.join(str(tuple(table.shape)) for table in tables) or 'no tables'})"
+        )
     if isinstance(adjacency, Tensor) and adjacency.layout is not torch.sparse_csr:
         raise ValueError(
             "'adjacency' must be a sparse CSR tensor or a torch_sparse.SparseTensor "
             f"(got a tensor of layout {adjacency.layout}): make it once with '.to_sparse_csr()'"
         )
-    if (adjacency.size(0), adjacency.size(1)) != (x.size(0), x.size(0)):
+    if (adjacency.size(0), adjacency.size(1)) != (size, size):
         raise ValueError(
             f"'adjacency' must have a row and a column for each row of 'x' (got "
-            f"{adjacency.size(0)} x {adjacency.size(1)} for {x.size(0)} rows)"
+            f"{adjacency.size(0)} x {adjacency.size(1)} for {size} rows)"
         )
     pick("method", method, dict.fromkeys(METHODS))
+    if num_layers == 0:
+        return x
     if method == "auto":
-        method = _fastest(adjacency, x)
+        method = _fastest(adjacency, tables)
+    native = _native(adjacency, tables) if method == "compiled" else None
+    function = partial(_in_one, adjacency, method, partial(_horner, num_layers, mean))
+    if native is not None:
+        function = partial(_in_slabs, native, num_layers, mean)
+    if isinstance(x, Tensor):
+        return _SymmetricMap.apply(lambda tables: (function(tables),), x)[0]
+    sizes = [len(table) for table in tables]
+    return _SymmetricMap.apply(lambda tables: function(tables).split(sizes), *tables)
+
+
+def _horner(num_layers: int, mean: bool, product: Product, x: Tensor) -> Tensor:
+    """The last layer of :func:`_layers`, or the mean."""
+    total = x
+    for _ in range(num_layers):
+        total = product(total).add_(x) if mean else product(total)
+    return total.mul_(1 / (num_layers + 1)) if mean else total
+
+
+def _in_slabs(native: NativeLayers, num_layers: int, mean: bool, tables: Tables) -> Tensor:
+    """All layers in compiled code."""
+    sizes = [len(side.scale) for side in native.sides]
+    if [len(table) for table in tables] != sizes:
+        tables = torch.cat(tables).split(sizes)
+    return native.propagate(tables, num_layers, mean)
+
+
+def _in_one(
+    adjacency: Tensor | SparseMatrix,
+    method: Method,
+    polynomial: Callable[[Product, Tensor], Tensor],
+    tables: Tables,
+) -> Tensor:
+    """The polynomial, layer by layer, of all rows in one tensor."""
+    x = tables[0] if len(tables) == 1 else torch.cat(tables)
     if method == "clustered":
-        on_rows = partial(_on_clusters, _clusters(adjacency), polynomial)
-    else:
-        on_rows = partial(polynomial, partial(_PRODUCTS[method], adjacency))
-    if method in ("clustered", "embedding_bag"):
-        on_rows = partial(_by_columns, on_rows)
-    return _SymmetricMap.apply(x, on_rows)
+        return _by_columns(partial(_on_clusters, _keep(adjacency).clustered, polynomial), x)
+    if method in ("embedding_bag", "compiled"):
+        return _by_columns(partial(polynomial, partial(_embedding_bag, adjacency)), x)
+    return polynomial(partial(_PRODUCTS[method], adjacency), x)
 
 
 def _on_clusters(
@@ -182,36 +253,42 @@ def _by_columns(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.cat([function(block) for block in x.chunk(num_blocks, dim=1)], dim=1)
 
 
-def unclustered(method: Method, x: Tensor) -> Method:
+def unclustered(method: Method, adjacency: Tensor | SparseMatrix, x: Tensor) -> Method:
     """``method`` for a matrix that is soon gone: never one that looks for clusters."""
     if method not in ("auto", "clustered"):
         return method
-    csr = x.is_cuda or (x.device.type == "cpu" and x.dtype == torch.float64)
-    return "csr" if csr else "embedding_bag"
+    if x.is_cuda or (x.device.type == "cpu" and x.dtype == torch.float64):
+        return "csr"
+    work = _arrays(adjacency)[1].numel() * x.size(1) // 4  # to add is less than to reduce
+    return "compiled" if pays(x, work) else "embedding_bag"
 
 
-def _fastest(adjacency: Tensor | SparseMatrix, x: Tensor) -> Method:
+def _fastest(adjacency: Tensor | SparseMatrix, tables: Tables) -> Method:
     """The method that was measured to be the fastest for such a matrix and such rows."""
-    fallback = unclustered("auto", x)
-    size = x.size(0)
-    if fallback == "csr" or x.device.type != "cpu" or size < MIN_NODES:
-        return fallback
-    if _arrays(adjacency, x.dtype)[1].numel() < MIN_DEGREE * size:
-        return fallback
-    _uses[adjacency] = _uses.get(adjacency, 0) + 1
-    pays = _uses[adjacency] > PATIENCE and _clusters(adjacency).share >= MIN_SHARE
-    return "clustered" if pays else fallback
+    method = unclustered("auto", adjacency, tables[0])
+    if method == "csr" or tables[0].device.type != "cpu":
+        return method
+    kept = _keep(adjacency)
+    kept.uses += 1
+    if method == "compiled" and _native(adjacency, tables):
+        return method
+    return "clustered" if kept.is_clustered else "embedding_bag"
 
 
-# How often a matrix was used, and its clusters, as long as it lives.
-_uses: MutableMapping[Tensor | SparseMatrix, int] = WeakIdKeyDictionary()
-_clustered: MutableMapping[Tensor | SparseMatrix, Clustered] = WeakIdKeyDictionary()
+# Other forms of a matrix, as long as it lives.
+_kept: MutableMapping[Tensor | SparseMatrix, Kept] = WeakIdKeyDictionary()
 
 
-def _clusters(adjacency: Tensor | SparseMatrix) -> Clustered:
-    if adjacency not in _clustered:
-        _clustered[adjacency] = Clustered.of(*_arrays(adjacency))
-    return _clustered[adjacency]
+def _keep(adjacency: Tensor | SparseMatrix) -> Kept:
+    if adjacency not in _kept:
+        _kept[adjacency] = Kept(*_arrays(adjacency))
+    return _kept[adjacency]
+
+
+def _native(adjacency: Tensor | SparseMatrix, tables: Tables) -> NativeLayers | None:
+    if any(table.device.type != "cpu" or table.dtype != torch.float32 for table in tables):
+        return None
+    return _keep(adjacency).native(len(tables[0]) if len(tables) == 2 else None)
 
 
 def _embedding_bag(adjacency: Tensor | SparseMatrix, x: Tensor) -> Tensor:
@@ -273,7 +350,6 @@ def _arrays(
 
 METHODS: tuple[Method, ...] = get_args(Method)
 _PRODUCTS: dict[str, Callable[[Tensor | SparseMatrix, Tensor], Tensor]] = {
-    "embedding_bag": _embedding_bag,
     "csr": _csr,
     "edge_index": _edge_index,
     "torch_sparse": _torch_sparse,

@@ -1,16 +1,33 @@
 import os
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.__main__ import README, SUBJECTS, replace_section
-from benchmarks.measure import Table, in_fresh_process, medians
+from benchmarks.measure import Options, Table, in_fresh_process, medians
 
 
 def test_ways_take_turns_after_a_round_to_warm_up() -> None:
     calls: list[str] = []
-    found = medians({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
+    ways = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    found = medians(ways, Options(rounds=2, quick=True))
     assert calls == ["a", "b"] * 3
     assert list(found) == ["a", "b"] and all(seconds >= 0 for seconds in found.values())
+
+
+def test_a_turn_has_a_least_length_and_counts_with_its_mean(monkeypatch) -> None:
+    calls: list[str] = []
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr("benchmarks.measure.time", clock)
+
+    def way(name: str, seconds: float) -> None:
+        calls.append(name)
+        clock.now += seconds
+
+    ways = {"short": partial(way, "a", 0.0625), "long": partial(way, "b", 0.5)}
+    assert medians(ways, Options(rounds=1)) == {"short": 0.0625, "long": 0.5}
+    assert calls == list("aaaabaaaab")
 
 
 def test_a_table_is_markdown() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pyg_bsl.nn import SGL, LightGCN
 from pyg_bsl.nn._edge_dropout import drop_edges
-from pyg_bsl.ops import propagation
+from pyg_bsl.ops import kept, propagation
 from tests.nn.graphs import (
     NUM_ITEMS,
     NUM_USERS,
@@ -88,15 +88,15 @@ def test_views_are_those_of_the_seed():
 @pytest.mark.parametrize("method", ["auto", "clustered"])
 def test_clusters_are_found_in_the_graph_and_not_in_its_views(monkeypatch, method):
     for name in ("MIN_NODES", "MIN_DEGREE", "PATIENCE"):
-        monkeypatch.setattr(propagation, name, 0)
+        monkeypatch.setattr(kept, name, 0)
     backbone = SGL(6, 8, edge_dropout=0.4, propagation=method)
-    graph, known = make_graph(torch.float32), (propagation._uses, propagation._clustered)
+    graph, known = make_graph(torch.float32), propagation._kept
     for _ in range(3):
         backbone.train()
         for _ in range(2):
             nodes_of(backbone(graph).one).sum().backward()
-        assert all(view not in found for view in backbone._views[1:] for found in known)
-    assert graph.adjacency in propagation._clustered
+        assert all(view not in known for view in backbone._views[1:])
+    assert "cluster" in vars(known[graph.adjacency])
 
 
 @pytest.mark.parametrize("method", propagation.METHODS)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops import propagation
-from pyg_bsl.ops.clustering import Clustered, find_clusters
+from pyg_bsl.ops import kept, propagation
+from pyg_bsl.ops.clustering import Clustered, find_clusters, share_inside
 from pyg_bsl.ops.propagation import layer_mean, propagate
 from tests.nn.graphs import to_csr
 
@@ -49,13 +49,15 @@ def test_planted_groups_are_found():
     together = cluster[:, None] == cluster
     apart = group[:, None] != group
     assert (together & apart).sum() / apart.sum() < 0.02
-    assert Clustered.of(*arrays(matrix)).share > 0.5
+    ptr, col, _ = arrays(matrix)
+    assert share_inside(ptr, col, cluster) > 0.5
+    assert share_inside(ptr, col, torch.zeros_like(cluster)) == 1
 
 
 def test_the_matrix_is_the_same_in_other_numbers():
     matrix, _ = planted(4, 10)
     matrix[3] = matrix[:, 3] = 0
-    clustered = Clustered.of(*arrays(matrix))
+    clustered = Clustered.of(*arrays(matrix), find_clusters(*arrays(matrix)))
     assert torch.equal(clustered.order.sort().values, torch.arange(40))
     assert torch.equal(clustered.rank[clustered.order], torch.arange(40))
     renumbered = torch.zeros_like(matrix)
@@ -86,35 +88,34 @@ def test_clustered_products_have_the_same_bits(dtype):
 
 
 def test_the_same_matrix_is_clustered_once_and_forgotten_with_it():
-    before = len(propagation._clustered)
+    before = len(propagation._kept)
     adjacency = to_csr(planted()[0])
     propagate(adjacency, rows(320), method="clustered")
-    (first,) = (found for key, found in propagation._clustered.items() if key is adjacency)
+    (first,) = (found.clustered for key, found in propagation._kept.items() if key is adjacency)
     propagate(adjacency, rows(320, 2), method="clustered")
-    assert propagation._clusters(adjacency) is first
+    assert propagation._keep(adjacency).clustered is first
     del adjacency, first
-    assert len(propagation._clustered) == before
+    assert len(propagation._kept) == before
 
 
 def test_auto_clusters_a_large_matrix_that_stays_in_use_and_nobody_sees():
     adjacency = large()
     x = rows(adjacency.size(0))
     expected = layer_mean(adjacency, x, 2, method="embedding_bag")
-    methods = []
-    for _ in range(propagation.PATIENCE + 2):
-        methods.append("clustered" if adjacency in propagation._clustered else "embedding_bag")
+    clustered = []
+    for _ in range(kept.PATIENCE + 2):
         assert torch.equal(layer_mean(adjacency, x, 2), expected)
-    assert methods == ["embedding_bag"] * (propagation.PATIENCE + 1) + ["clustered"]
-    assert propagation._clusters(adjacency).share > propagation.MIN_SHARE
-    assert propagation._fastest(adjacency, x) == "clustered"
-    assert propagation._fastest(adjacency, x.double()) == "csr"
+        clustered.append("clustered" in vars(propagation._keep(adjacency)))
+    assert clustered == [False] * kept.PATIENCE + [True] * 2
+    assert propagation._fastest(adjacency, (x,)) == "clustered"
+    assert propagation._fastest(adjacency, (x.double(),)) == "csr"
 
 
 def test_auto_leaves_small_matrices_alone():
     adjacency = to_csr(planted()[0])
-    for _ in range(propagation.PATIENCE + 2):
+    for _ in range(kept.PATIENCE + 2):
         propagate(adjacency, rows(320))
-    assert adjacency not in propagation._clustered
+    assert "cluster" not in vars(propagation._keep(adjacency))
 
 
 def test_clustering_leaves_the_global_generator_alone():

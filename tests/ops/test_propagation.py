@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_bsl.ops.propagation import layer_mean, propagate
 
-METHODS = ["auto", "clustered", "embedding_bag", "csr", "edge_index", "torch_sparse"]
+METHODS = ["auto", "compiled", "clustered", "embedding_bag", "csr", "edge_index", "torch_sparse"]
 
 
 def dense_matrix(size: int = 9) -> Tensor:
@@ -175,10 +175,39 @@ def test_another_layout_is_an_error_that_names_the_cure():
         layer_mean(torch.zeros(2, 4, dtype=torch.long), rows(), 2)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sizes", [(9,), (4, 5), (0, 9), (3, 3, 3)])
+def test_tables_are_rows_one_below_the_other(sizes, method):
+    if method == "torch_sparse":
+        pytest.importorskip("torch_sparse")
+    matrix, weight = dense_matrix() / 3, rows().flip(0)
+    tables = tuple(table.clone().requires_grad_() for table in rows().split(sizes))
+    out = layer_mean(to_csr(matrix), tables, 2, method=method)
+    assert isinstance(out, tuple) and [len(table) for table in out] == list(sizes)
+    expected = layer_mean(to_csr(matrix), rows(), 2)
+    torch.testing.assert_close(torch.cat(out), expected)
+    gradient = torch.autograd.grad((torch.cat(out) * weight).sum(), tables)
+    torch.testing.assert_close(torch.cat(gradient), layer_mean(to_csr(matrix), weight, 2))
+
+
+def test_a_table_without_a_gradient_gives_none():
+    adjacency, tables = to_csr(dense_matrix()), rows().split((4, 5))
+    tables[0].requires_grad_()
+    first, second = propagate(adjacency, tables)
+    first.sum().backward()
+    expected = (dense_matrix()[:4, :4].sum(0)).unsqueeze(1).expand(4, 5)
+    torch.testing.assert_close(tables[0].grad, expected)
+    assert second.requires_grad and tables[1].grad is None
+
+
 def test_wrong_sizes_names_and_layers_are_errors():
     adjacency = to_csr(dense_matrix())
     with pytest.raises(ValueError, match="got 9 x 9 for 8 rows"):
         propagate(adjacency, rows(8))
+    with pytest.raises(ValueError, match=r"equally many columns \(got \(4, 5\) and \(5, 6\)\)"):
+        propagate(adjacency, (rows(4), rows(5, 6)))
+    with pytest.raises(ValueError, match=r"got no tables"):
+        propagate(adjacency, ())
     with pytest.raises(ValueError, match="Unknown method 'embeding_bag'; did you mean"):
         propagate(adjacency, rows(), method="embeding_bag")
     with pytest.raises(ValueError, match=r"'num_layers' must not be negative \(got -1\)"):

@@ -1,0 +1,309 @@
+r"""All layers of a propagation in compiled code, a slab of columns after the other.
+
+A layer adds up, for each node, the rows of its neighbours, which lie anywhere: the time goes into
+fetching them. Columns do not meet one another in a propagation, so that 16 of them are taken
+through all layers before the next 16: a slab of the rows of one side of the graph is small enough
+for the cache of a core. Weights :math:`1/\sqrt{d_u d_i}` need not be read: the rows are scaled by
+:math:`1/\sqrt{d}` before and after they are added. Neither need indices have more than 16 bits
+where each side has fewer nodes than that counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from string import Template
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyg_bsl.ops.compiler import call, compiled
+from pyg_bsl.ops.workers import num_workers, share
+
+LANES = 16  # columns of a slab: a cache line of float32
+BLOCK = 4  # neighbours that are added at a time; lists of neighbours are filled up to a multiple
+AHEAD = 64  # rows that are fetched before they are needed
+
+_CODE = Template(r"""
+#include <stdint.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+typedef $index Index;
+typedef float Vector __attribute__((vector_size(64)));
+typedef float UnalignedVector __attribute__((vector_size(64), aligned(4), may_alias));
+
+typedef struct {
+    int64_t size, first, last;  // its nodes, and those to work on
+    const int64_t *order;
+    const float *scale;
+    const int64_t *ptr;
+    const Index *col;
+    const float *x;
+    float *out;
+} Side;
+
+// Layer 0, scaled.
+static void enter(const Side *side, int64_t width, int64_t dim, Vector *to)
+{
+    for (int64_t i = side->first; i < side->last; i++) {
+        __builtin_prefetch(side->x + side->order[i + $ahead] * dim);
+        const float *from = side->x + side->order[i] * dim;
+        Vector row = {0};
+        if (width == $lanes) row = *(const UnalignedVector *)from;
+        else for (int64_t j = 0; j < width; j++) row[j] = from[j];
+        to[i] = row * side->scale[i];
+    }
+}
+
+// Sum of the rows of a node's neighbours.
+static inline Vector sum(const Side *side, int64_t node, const Vector *from)
+{
+    const Index *col = side->col + side->ptr[node], *end = side->col + side->ptr[node + 1];
+    Vector a = {0}, b = a, c = a, d = a;
+    for (; col < end; col += 4) {
+        a += from[col[0]];
+        b += from[col[1]];
+        c += from[col[2]];
+        d += from[col[3]];
+    }
+    return (a + b) + (c + d);
+}
+
+// A layer between, scaled.
+static void layer(const Side *side, const Vector *start, const Vector *from, Vector *to)
+{
+    for (int64_t i = side->first; i < side->last; i++)
+        to[i] = sum(side, i, from) * (side->scale[i] * side->scale[i]) + start[i];
+}
+
+// The last layer. It is written past the cache, as it is not read again here.
+static void leave(const Side *side, int64_t width, int64_t dim, const Vector *start,
+                  const Vector *from, float times)
+{
+    for (int64_t i = side->first; i < side->last; i++) {
+        Vector row = sum(side, i, from) * side->scale[i];
+        if (start) row += start[i] / side->scale[i];
+        row *= times;
+        float *to = side->out + side->order[i] * dim;
+#ifdef __AVX512F__
+        if (dim % $lanes == 0) {
+            _mm512_stream_ps(to, (__m512)row);
+            continue;
+        }
+#endif
+        if (width == $lanes) *(UnalignedVector *)to = row;
+        else for (int64_t j = 0; j < width; j++) to[j] = row[j];
+    }
+#ifdef __AVX512F__
+    _mm_sfence();
+#endif
+}
+
+// Some of the steps 0 to `num_layers` for a slab of `width` columns. The memory holds layer 0 and
+// two that take turns, each of both sides, with a row of zeros behind either.
+void propagate(int64_t step, int64_t end, int64_t num_layers, int64_t mean, int64_t width,
+               int64_t dim, Vector *memory,
+               int64_t size0, int64_t first0, int64_t last0, const int64_t *order0,
+               const float *scale0, const int64_t *ptr0, const Index *col0, const float *x0,
+               float *out0,
+               int64_t size1, int64_t first1, int64_t last1, const int64_t *order1,
+               const float *scale1, const int64_t *ptr1, const Index *col1, const float *x1,
+               float *out1)
+{
+    const Side sides[2] = {{size0, first0, last0, order0, scale0, ptr0, col0, x0, out0},
+                           {size1, first1, last1, order1, scale1, ptr1, col1, x1, out1}};
+    const int64_t second = size0 + 1, stride = second + size1 + 1;
+    for (; step < end; step++) {
+        const Vector *from = memory + (step > 1 ? 1 + step % 2 : 0) * stride;
+        Vector *to = memory + (1 + (step + 1) % 2) * stride;
+        for (int n = 0; n < 2; n++) {
+            const int64_t own = n ? second : 0, other = n ? 0 : second;
+            if (step == 0) enter(sides + n, width, dim, memory + own);
+            else if (step < num_layers) layer(sides + n, memory + own, from + other, to + own);
+            else leave(sides + n, width, dim, mean ? memory + own : 0, from + other,
+                       mean ? 1 / (float)(num_layers + 1) : 1);
+        }
+    }
+}
+""")
+
+
+class Side(NamedTuple):
+    r"""The users, or the items, of a graph.
+
+    They are numbered by cluster, and within one from many neighbours to few: what is added together
+    lies together, and equally long loops follow one another.
+
+    Args:
+        order: The row of each node, ``[N]``, and ``AHEAD`` times row 0.
+        scale: :math:`1/\sqrt{d}` of each node, ``[N]``.
+        ptr: Where the neighbours of each node start, ``[N + 1]``.
+        col: Numbers of the neighbours on the other side, and of a row of zeros behind its last
+            where a list is filled up.
+    """
+
+    order: Tensor
+    scale: Tensor
+    ptr: Tensor
+    col: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        order: Tensor,
+        counts: Tensor,
+        first: Tensor,
+        neighbours: Tensor,
+        zeros: int,
+        index: torch.dtype,
+    ) -> Side:
+        """Lists of neighbours in another order, filled up.
+
+        Args:
+            order: As above, ``[N]``.
+            counts: Number of neighbours of each row, ``[N]``.
+            first: Where those of each row start, ``[N]``.
+            neighbours: The numbers of all neighbours, ``[E]``.
+            zeros: Number of the row of zeros.
+            index: Type of a number.
+        """
+        counts, first = counts[order], first[order]
+        ptr = F.pad(((counts + BLOCK - 1) // BLOCK * BLOCK).cumsum(0), (1, 0))
+        before = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        step = torch.arange(before.numel(), device=before.device) - before
+        col = neighbours.new_full((int(ptr[-1]),), zeros)
+        col[ptr[:-1].repeat_interleave(counts) + step] = neighbours[
+            first.repeat_interleave(counts) + step
+        ]
+        scale = counts.clamp(min=1).double().rsqrt().float()
+        return cls(F.pad(order, (0, AHEAD)), scale, ptr, col.to(index))
+
+    def parts(self, number: int) -> list[tuple[int, int]]:
+        """First and last node of parts with about as many neighbours each."""
+        cuts = torch.searchsorted(self.ptr, torch.arange(1, number) * self.ptr[-1] // number)
+        return list(pairwise([0, *cuts.tolist(), len(self.scale)]))
+
+
+class NativeLayers(NamedTuple):
+    """A normalised bipartite adjacency, and code to propagate on it.
+
+    Args:
+        sides: Users and items.
+        library: What was compiled.
+        spare: Memory to use again, which is in the cache: new memory would take as long as a layer.
+    """
+
+    sides: tuple[Side, Side]
+    library: Any
+    spare: list[Tensor]
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        ptr: Tensor,
+        col: Tensor,
+        value: Tensor,
+        num_users: int | None = None,
+        cluster: Tensor | None = None,
+    ) -> NativeLayers | None:
+        r"""Prepare a symmetric matrix; None where it is another or there is no compiler.
+
+        Args:
+            ptr: Row boundaries, ``[V + 1]``.
+            col: Columns, ``[E]``.
+            value: Values, ``[E]``: with :math:`d` entries in a row they have to be
+                :math:`1/\sqrt{d_u d_i}`.
+            num_users: Number of nodes on the first side; looked for where it is not given.
+            cluster: Cluster of each node, ``[V]``.
+        """
+        if not col.numel():
+            return None
+        counts = ptr.diff()
+        size, col = counts.numel(), col.long()
+        row = torch.arange(size, device=col.device).repeat_interleave(counts)
+        scale = counts.clamp(min=1).double().rsqrt()
+        if not torch.allclose(value.double(), scale[row] * scale[col], rtol=1e-6, atol=0):
+            return None
+        above = col > row
+        cut = num_users
+        if cut is None:
+            cut = int(col[above].min()) if above.any() else 0
+        if not (torch.equal(row < cut, above) and torch.equal(col >= cut, above)):
+            return None
+        small = max(cut, size - cut) < 2**16
+        library = compiled(
+            _CODE.substitute(index="uint16_t" if small else "int32_t", lanes=LANES, ahead=AHEAD)
+        )
+        if library is None:
+            return None
+
+        blocks = (counts + BLOCK - 1) // BLOCK
+        key = blocks.max() - blocks
+        if cluster is not None:
+            key += cluster * (key.max() + 1)
+        halves = slice(0, cut), slice(cut, size)
+        orders = [key[half].argsort(stable=True) for half in halves]
+        numbers = torch.cat([order.argsort() for order in orders])[col]
+        fill = [size - cut, cut]
+        index = torch.uint16 if small else torch.int32
+        sides = [
+            Side.of(order, counts[half], ptr[:-1][half], numbers, zeros, index)
+            for half, order, zeros in zip(halves, orders, fill, strict=True)
+        ]
+        return cls((sides[0], sides[1]), library, [])
+
+    def propagate(self, tables: Sequence[Tensor], num_layers: int, mean: bool) -> Tensor:
+        r"""The last of some layers, or the mean of all, ``[V, D]``.
+
+        Args:
+            tables: float32 rows of users and of items, ``[N, D]`` each.
+            num_layers: Number of layers, 1 or more.
+            mean: :math:`\sum_{k=0}^K \mathbf{A}^k \mathbf{x} / (K + 1)`, otherwise
+                :math:`\mathbf{A} \mathbf{x}`, of one layer.
+        """
+        tables, sizes = [table.contiguous() for table in tables], [len(table) for table in tables]
+        dim = tables[0].size(1)
+        whole = tables[0].new_empty(sum(sizes), dim)
+        if not whole.numel():
+            return whole
+        out = whole.split(sizes)
+        num_slabs = -(-dim // LANES)
+        workers = num_workers(torch.get_num_threads())
+        parts = max(1, workers // num_slabs)
+        num_tasks = num_slabs * parts
+        workers = min(workers, num_tasks)
+        cuts = [side.parts(parts) for side in self.sides]
+        memory = [self._take() for _ in range(min(workers, num_slabs))]
+
+        def work(mine: range, steps: range) -> None:
+            for task in (task for first in mine for task in range(first, num_tasks, workers)):
+                slab, part = divmod(task, parts)
+                columns = slice(LANES * slab, LANES * (slab + 1))
+                args: list[int | Tensor] = [steps.start, steps.stop, num_layers, mean]
+                args += [len(range(dim)[columns]), dim, memory[slab % workers]]
+                for side, cut, table, rows in zip(self.sides, cuts, tables, out, strict=True):
+                    args += [len(side.scale), *cut[part], *side]
+                    args += [table[:, columns], rows[:, columns]]
+                call(self.library.propagate, *args)
+
+        # Slabs are independent; the parts of one meet after each step.
+        every = range(num_layers + 1)
+        for steps in [every] if parts == 1 else [every[step : step + 1] for step in every]:
+            share(partial(work, steps=steps), workers, workers)
+        self.spare.extend(memory)
+        return whole
+
+    def _take(self) -> Tensor:
+        """Memory for three layers of a slab, with a row of zeros behind either side."""
+        if self.spare:
+            return self.spare.pop()
+        sizes = [len(side.scale) + 1 for side in self.sides]
+        memory = torch.empty(3, sum(sizes), LANES, dtype=torch.float32, device="cpu")
+        memory[:, torch.tensor(sizes).cumsum(0) - 1] = 0
+        return memory
