@@ -180,13 +180,17 @@ class Side(NamedTuple):
         col[ptr[:-1].repeat_interleave(counts) + step] = neighbours[
             first.repeat_interleave(counts) + step
         ]
-        scale = counts.clamp(min=1).double().rsqrt().float()
-        return cls(F.pad(order, (0, AHEAD)), scale, ptr, col.to(index))
+        return cls(F.pad(order, (0, AHEAD)), _scale(counts), ptr, col.to(index))
 
     def parts(self, number: int) -> list[tuple[int, int]]:
         """First and last node of parts with about as many neighbours each."""
         cuts = torch.searchsorted(self.ptr, torch.arange(1, number) * self.ptr[-1] // number)
         return list(pairwise([0, *cuts.tolist(), len(self.scale)]))
+
+
+def _scale(counts: Tensor) -> Tensor:
+    r""":math:`1/\sqrt{d}`; 1 for nodes without neighbours."""
+    return counts.clamp(min=1).double().rsqrt().float()
 
 
 class NativeLayers(NamedTuple):
@@ -224,11 +228,12 @@ class NativeLayers(NamedTuple):
         """
         if not col.numel():
             return None
-        counts = ptr.diff()
-        size, col = counts.numel(), col.long()
-        row = torch.arange(size, device=col.device).repeat_interleave(counts)
-        scale = counts.clamp(min=1).double().rsqrt()
-        if not torch.allclose(value.double(), scale[row] * scale[col], rtol=1e-6, atol=0):
+        counts, col = ptr.diff(), col.int() if ptr.numel() <= 2**31 else col
+        size = counts.numel()
+        row = torch.arange(size, dtype=col.dtype, device=col.device).repeat_interleave(counts)
+        scale = _scale(counts)
+        error = scale[row].mul_(scale[col]).sub_(value).abs_().sub_(1e-6 * value)
+        if not (error < 0).all():
             return None
         above = col > row
         cut = num_users
@@ -236,6 +241,7 @@ class NativeLayers(NamedTuple):
             cut = int(col[above].min()) if above.any() else 0
         if not (torch.equal(row < cut, above) and torch.equal(col >= cut, above)):
             return None
+        del row, error, above
         small = max(cut, size - cut) < 2**16
         library = compiled(
             _CODE.substitute(index="uint16_t" if small else "int32_t", lanes=LANES, ahead=AHEAD)
@@ -249,7 +255,7 @@ class NativeLayers(NamedTuple):
             key += cluster * (key.max() + 1)
         halves = slice(0, cut), slice(cut, size)
         orders = [key[half].argsort(stable=True) for half in halves]
-        numbers = torch.cat([order.argsort() for order in orders])[col]
+        numbers = torch.cat([order.argsort() for order in orders]).to(col.dtype)[col]
         fill = [size - cut, cut]
         index = torch.uint16 if small else torch.int32
         sides = [

@@ -31,11 +31,19 @@ def process_tags() -> dict[str, str]:
     return {"host": socket.gethostname(), "pid": str(pid), "process_start": start}
 
 
+def member_tags() -> dict[str, str]:
+    """Tags with which this process joins a run of several: the last host, and one of its own."""
+    own = process_tags()
+    return {"host": own["host"], f"process.{own['host']}.{own['pid']}": own["process_start"]}
+
+
 def is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process with these :func:`process_tags` has ended.
+    """Whether the process with these :func:`process_tags`, or all :func:`member_tags`, has ended.
 
     False wherever that cannot be known from here: of another machine, or another container.
     """
+    if members := _members(tags):
+        return all(map(is_gone, members))
     start, _, there = tags.get("process_start", "").partition("@")
     if not there or tags.get("host") != socket.gethostname():
         return False
@@ -74,14 +82,30 @@ def close_dead_runs(store: str | Path = "mlruns", *, tracking_uri: str | None = 
     return closed
 
 
+def _members(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """The :func:`process_tags` of those that joined by :func:`member_tags`."""
+    found = []
+    for name, start in tags.items():
+        kind, _, process = name.partition(".")
+        if kind == "process":
+            host, _, pid = process.rpartition(".")
+            found.append({"host": host, "pid": pid, "process_start": start})
+    return found
+
+
 def _close(client: MlflowClient, run: Run) -> None:
     """As killed, when it was last heard of."""
     run_id, tags = run.info.run_id, run.data.tags
     losses = client.get_metric_history(run_id, "train/loss")
+    below = f"tags.mlflow.parentRunId = '{run_id}'"
+    children = client.search_runs([run.info.experiment_id], below, max_results=1000)
     last = max(losses, key=lambda point: point.step, default=None)
-    when = last.timestamp if last else run.info.start_time
-    at = f"after epoch {last.step} of {run.data.params.get('epochs', '?')}" if last else "at once"
-    note = "\n\n".join(filter(None, [f"killed {at}", tags.get("mlflow.note.content")]))
+    heard = [point.timestamp for point in losses]
+    heard += [child.info.end_time or child.info.start_time for child in children]
+    when = max(heard, default=run.info.start_time)
+    at = f" after epoch {last.step} of {run.data.params.get('epochs', '?')}" if last else ""
+    at = at if last or children else " at once"
+    note = "\n\n".join(filter(None, [f"killed{at}", tags.get("mlflow.note.content")]))
     client.set_tag(run_id, "mlflow.note.content", note)
     client.set_tag(run_id, "status", "killed")
     client.set_terminated(run_id, "KILLED", when)

@@ -15,6 +15,7 @@ from pyg_bsl.tracking import MLflowTracker, send_unsent
 from pyg_bsl.tracking.address import is_server, resolve_uri, ui_command
 from pyg_bsl.tracking.names import clip_tags, key
 from pyg_bsl.tracking.outbox import Outbox, Point, is_away
+from pyg_bsl.tracking.processes import member_tags
 from pyg_bsl.tracking.start import dataset_of, log_dataset
 from pyg_bsl.tracking.store import brief, cause, connect, no_garbage_collection, open_experiment
 from pyg_bsl.training import Callback
@@ -85,6 +86,8 @@ class StudyRun:
                         client.log_param(runs[uri], key(f"space.{name}"), str(space)[:500])
                     sizes = graph.num_users, graph.num_items, graph.train.num_pairs
                     log_dataset(client, runs[uri], dataset_of(data, graph.digest, *sizes))
+                for name, value in member_tags().items():
+                    client.set_tag(runs[uri], name, value)
         except Exception as error:
             if not (known and is_server(uri) and is_away(error)):
                 raise ConnectionError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyg_bsl.cli import main
+from pyg_bsl.tracking.processes import is_gone
 from pyg_bsl.tuning.report import Report
 from pyg_bsl.tuning.storage import Storage, storage_url
 from tests.cli.commands import call, command, read
@@ -174,8 +175,11 @@ def test_killed_workers_cost_their_trials_and_no_more(here, monkeypatch, fresh):
         for worker in workers:
             worker.communicate(timeout=30) if fresh else worker.join()
 
+    (study,) = [run for run in client.search_runs(where) if run.data.tags["phase"] == "study"]
+    assert is_gone(study.data.tags)
     monkeypatch.setattr("pyg_bsl.tuning.trial.Watch.on_epoch_end", stop_at_once)
     assert main([*words, "--quiet"]) == 0
+    assert not is_gone(client.get_run(study.info.run_id).data.tags)
     found = report("runs")
     assert found.states() == {"complete": 4} and found.lost == 2
     trials = found.study.trials

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pyg_bsl.tracking import close_dead_runs, process_tags
-from pyg_bsl.tracking.processes import is_gone
+from pyg_bsl.tracking.processes import is_gone, member_tags
 from pyg_bsl.tracking.store import connect, open_experiment
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
@@ -53,6 +53,11 @@ def test_what_cannot_be_known_from_here_is_alive():
     assert is_gone(own | {"process_start": f"{start}@{machine}/before/{pids}"}) == bool(machine)
     assert not is_gone({})
 
+    others = {"host": own["host"], f"process.{own['host']}.99999999": own["process_start"]}
+    assert is_gone(others)
+    assert not is_gone(others | member_tags())
+    assert not is_gone(others | {"process.else.where.99999999": own["process_start"]})
+
 
 def test_runs_of_killed_processes_are_closed_and_no_others(tmp_path, sleeper):
     child, theirs = sleeper
@@ -86,3 +91,23 @@ def test_runs_of_killed_processes_are_closed_and_no_others(tmp_path, sleeper):
     assert closed.data.tags["mlflow.note.content"] == "killed after epoch 2 of 9\n\n*Mine.*"
     assert {run.info.status for run in states.values()} == {"RUNNING"}
     assert client.get_run(finished).info.status == "FINISHED"
+
+
+@needs_proc
+def test_a_run_of_several_processes_ends_with_the_last(tmp_path):
+    own = process_tags()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client, experiment = open_experiment(uri, "toy")
+    gone = f"process.{own['host']}.99999999"
+    tags = {"host": own["host"], gone: own["process_start"]}
+    study = client.create_run(experiment, start_time=1000, tags=tags | member_tags()).info.run_id
+    below = {"mlflow.parentRunId": study}
+    done = client.create_run(experiment, start_time=2000, tags=below).info.run_id
+    client.set_terminated(done, end_time=7000)
+    client.create_run(experiment, start_time=6000, tags=below)
+    assert close_dead_runs(tmp_path) == []
+    client.delete_tag(study, f"process.{own['host']}.{own['pid']}")
+    assert close_dead_runs(tmp_path) == [study]
+    closed = client.get_run(study)
+    assert closed.info.status == "KILLED" and closed.info.end_time == 7000
+    assert closed.data.tags["mlflow.note.content"] == "killed"
