@@ -44,7 +44,7 @@ class Options:
         Where a way has waited for memory most of the time, a processor takes some 10 ms to come
         back to its full clock, which is much for a way that takes 30.
         """
-        return 0.0 if self.quick else 0.2
+        return 0.0 if self.quick else 0.5
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def test_a_turn_has_a_least_length_and_counts_with_its_mean(monkeypatch) -> None
 
     ways = {"short": partial(way, "a", 0.0625), "long": partial(way, "b", 0.5)}
     assert medians(ways, Options(rounds=1)) == {"short": 0.0625, "long": 0.5}
-    assert calls == list("aaaabaaaab")
+    assert calls == list("aaaaaaaabaaaaaaaab")
 
 
 def test_a_table_is_markdown() -> None:
