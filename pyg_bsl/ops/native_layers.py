@@ -11,6 +11,7 @@ where each side has fewer nodes than that counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from string import Template
@@ -291,8 +292,9 @@ class NativeLayers(NamedTuple):
             for task in (task for first in mine for task in range(first, num_tasks, workers)):
                 slab, part = divmod(task, parts)
                 columns = slice(LANES * slab, LANES * (slab + 1))
-                args: list[int | Tensor] = [steps.start, steps.stop, num_layers, mean]
-                args += [len(range(dim)[columns]), dim, memory[slab % workers]]
+                width = min(LANES, dim - columns.start)
+                args: list[int | Tensor] = [steps.start, steps.stop, num_layers, mean, width, dim]
+                args.append(memory[slab % workers])
                 for side, cut, table, rows in zip(self.sides, cuts, tables, out, strict=True):
                     args += [len(side.scale), *cut[part], *side]
                     args += [table[:, columns], rows[:, columns]]
@@ -300,14 +302,14 @@ class NativeLayers(NamedTuple):
 
         # Slabs are independent; the parts of one meet after each step.
         every = range(num_layers + 1)
-        for steps in [every] if parts == 1 else [every[step : step + 1] for step in every]:
+        for steps in [every] if parts == 1 else [range(step, step + 1) for step in every]:
             share(partial(work, steps=steps), workers, workers)
         self.spare.extend(memory)
         return whole
 
     def _take(self) -> Tensor:
         """Memory for three layers of a slab, with a row of zeros behind either side."""
-        if self.spare:
+        with suppress(IndexError):
             return self.spare.pop()
         sizes = [len(side.scale) + 1 for side in self.sides]
         memory = torch.empty(3, sum(sizes), LANES, dtype=torch.float32, device="cpu")
