@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 from pyg_bsl.names import suggest
 
@@ -25,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
 
     0: done; 1: the run failed; 2: the command was wrong; 130 or 143: interrupted.
     """
+    own = argv is None  # Whether the process is ours alone.
     argv = sys.argv[1:] if argv is None else argv
     # Read when torch is loaded, which is later. Threads that spin while they wait for one another
     # take the cores from those they wait for, several times over on a machine that is busy.
@@ -45,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         hint = suggest(command, COMMANDS)
         return _fail(f"Unknown command '{command}'{hint} Choices: {', '.join(COMMANDS)}", 2)
     try:
-        return import_module(f"pyg_bsl.cli.{command}").run(rest)
+        return _imported(command, own).run(rest)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
@@ -59,6 +62,18 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
         return _fail(f"out of memory: make the batch or the embeddings smaller ({error})", 1)
+
+
+def _imported(command: str, own: bool) -> Any:
+    """The file of a command. What it imports stays: it is not looked through for garbage."""
+    if not own:
+        return import_module(f"pyg_bsl.cli.{command}")
+    gc.disable()
+    try:
+        return import_module(f"pyg_bsl.cli.{command}")
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _overview() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -158,6 +159,7 @@ def _other(plan: Plan, index: int, threads: int, level: int) -> None:
     logging.getLogger("pyg_bsl").setLevel(level)
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(threads)
+    gc.freeze()  # as the command line does
     try:
         worker = Worker(plan, index)
         with worker.storage.used():

@@ -1,6 +1,9 @@
 """The command line as a whole."""
 
+import gc
 import re
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -38,3 +41,29 @@ def test_the_command_in_a_process_of_its_own():
     assert (child.returncode, out) == (2, "")
     choices = ", ".join(sorted(LOSSES))
     assert err == (f"pyg-bsl: error: Unknown loss 'bls'; did you mean 'BSL'? Choices: {choices}\n")
+
+
+def test_what_a_command_imports_is_no_garbage():
+    code = """
+import gc, sys
+from pyg_bsl.cli import main
+sys.argv = ["pyg-bsl", "train", "--help"]
+main()
+frozen = gc.get_freeze_count()
+from pyg_bsl.tracking.store import no_garbage_collection
+with no_garbage_collection():
+    import mlflow
+more = gc.get_freeze_count()
+with no_garbage_collection():
+    import mlflow
+print(gc.isenabled(), frozen > 100_000, more > frozen + 50_000, gc.get_freeze_count() == more)
+gc.unfreeze()
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "True True True True", found.stdout
+
+
+def test_a_program_that_calls_the_command_keeps_its_garbage_collection(capsys):
+    before = gc.get_freeze_count()
+    assert main(["datasets"]) == 0
+    assert gc.isenabled() and gc.get_freeze_count() == before
