@@ -1,7 +1,8 @@
 """``python -m benchmarks.tracking``: what recording a run in MLflow costs.
 
 The same ``pyg-bsl train`` command, with tracking in a local store and without, in turns: off, on,
-on, off, ... Time and processor time are those of the whole process, start and end included.
+on, off, ... Time and processor time are those of the whole process, start and end included; the
+first run with tracking makes the database too, which the means hold.
 """
 
 from __future__ import annotations

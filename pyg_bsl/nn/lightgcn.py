@@ -64,10 +64,8 @@ class LightGCN(EmbeddingBackbone):
 
     def forward(self, graph: BipartiteGraph) -> Embeddings:
         """The mean of the layers on ``graph.adjacency``."""
-        layers = self.num_layers
-        return Embeddings(
-            *layer_mean(graph.adjacency, self.tables(), layers, method=self.propagation)
-        )
+        tables, method = self.tables(), self.propagation
+        return Embeddings(*layer_mean(graph.adjacency, tables, self.num_layers, method=method))
 
     def extra_repr(self) -> str:
         """The options in :func:`repr`."""

@@ -56,7 +56,8 @@ class Kept:
         if key not in self._native:
             cluster = self.cluster if self.is_clustered else None
             native = NativeLayers.of(self.ptr, self.col, self.value, num_users, cluster)
-            self._native = {key: native}
+            self._native.pop((num_users, not key[1]), None)  # as it was before the clusters
+            self._native[key] = native
         return self._native[key]
 
     @cached_property

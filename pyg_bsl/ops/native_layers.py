@@ -25,7 +25,7 @@ from pyg_bsl.ops.compiler import call, compiled
 from pyg_bsl.ops.workers import num_workers, share
 
 LANES = 16  # columns of a slab: a cache line of float32
-BLOCK = 4  # neighbours that are added at a time; lists of neighbours are filled up to a multiple
+BLOCK = 4  # neighbours that `sum` adds at a time; lists of neighbours are filled up to a multiple
 AHEAD = 64  # rows that are fetched before they are needed
 
 _CODE = Template(r"""

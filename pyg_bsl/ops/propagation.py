@@ -196,8 +196,10 @@ def _layers(
     if method == "auto":
         method = _fastest(adjacency, tables)
     native = _native(adjacency, tables) if method == "compiled" else None
-    function = partial(_in_one, adjacency, method, partial(_horner, num_layers, mean))
-    if native is not None:
+    function: Callable[[Tables], Tensor]
+    if native is None:
+        function = partial(_in_one, adjacency, method, partial(_horner, num_layers, mean))
+    else:
         function = partial(_in_slabs, native, num_layers, mean)
     if isinstance(x, Tensor):
         return _SymmetricMap.apply(lambda tables: (function(tables),), x)[0]

@@ -204,3 +204,17 @@ def test_second_derivatives_and_inference_mode():
     (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
     torch.testing.assert_close(second, 2 * dense @ dense @ torch.ones_like(x))
+
+
+def test_each_way_to_give_the_rows_is_prepared_once(monkeypatch):
+    adjacency, x = to_csr(matrix(pairs()).float()), rows(8)
+    tables = x.split([USERS, ITEMS])
+    kept = propagation._keep(adjacency)
+    first = [kept.native(None), kept.native(USERS)]
+    for _ in range(2):
+        propagate(adjacency, x, method="compiled")
+        propagate(adjacency, tables, method="compiled")
+    assert first[0] is kept.native(None) and first[1] is kept.native(USERS)
+    monkeypatch.setattr(type(kept), "is_clustered", True)
+    assert kept.native(USERS) is not first[1]
+    assert kept._native.keys() == {(None, False), (USERS, True)}
