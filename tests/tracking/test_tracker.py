@@ -224,6 +224,10 @@ def test_numbers_are_sent_while_training_runs(store, monkeypatch):
     assert len(points(tracker, "train/loss")) == 3
 
 
+def test_numbers_are_sent_the_more_rarely_the_longer_it_takes():
+    assert [tracking._pause(took) for took in (0.0, 0.005, 0.02, 3.0)] == [5.0, 5.0, 20.0, 30.0]
+
+
 def test_after_a_short_failure_every_number_arrives_once(store, monkeypatch, caplog):
     monkeypatch.setattr(tracking, "_FLUSH_SECONDS", 0.0)
     tracker, result = MLflowTracker(store), new_result()
