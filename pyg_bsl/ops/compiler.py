@@ -1,14 +1,16 @@
-"""C code, compiled by the system's GCC at first use on much data, in a fraction of a second."""
+"""C code, compiled by the system's GCC at first use on much data, and kept for the next process."""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 import math
 import os
 import shlex
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_bsl.atomic import atomic_path
 from pyg_bsl.names import pick
 
 SETTING = "PYG_BSL_COMPILE"
@@ -49,24 +52,52 @@ def compiled(source: str) -> Any:
 @cache
 def _compiled(source: str, compiler: str | None) -> Any:
     """Not twice for the same source, failed or not."""
-    error: object = "no C compiler found"
-    if compiler is not None:
+    if compiler is None:
+        return _tell("no C compiler found")
+    command = (*shlex.split(compiler), *FLAGS)
+    try:
+        kept = _kept(source, command)
+        with suppress(OSError):  # It is not there yet, or was cut off.
+            return ctypes.CDLL(str(kept))
         with TemporaryDirectory(prefix="pyg_bsl") as folder:
-            code, library = Path(folder, "code.c"), Path(folder, "code.so")
+            code, made = Path(folder, "code.c"), Path(folder, "code.so")
             code.write_text(source)
-            command = [*shlex.split(compiler), *FLAGS, str(code), "-o", str(library)]
-            try:
-                subprocess.run([*command, "-lmvec", "-lm"], check=True, capture_output=True)
-                return ctypes.CDLL(str(library))  # it stays when its file is gone
-            except (OSError, subprocess.SubprocessError) as failure:
-                error = failure
-    _tell(str(error))
-    return None
+            command = (*command, str(code), "-o", str(made), "-lmvec", "-lm")
+            subprocess.run(command, check=True, capture_output=True)
+            library = ctypes.CDLL(str(made))  # It stays when its file is gone.
+            with suppress(OSError):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_path(kept) as path:
+                    shutil.copyfile(made, path)
+            return library
+    except (OSError, subprocess.SubprocessError) as error:
+        return _tell(str(error))
+
+
+def _kept(source: str, command: tuple[str, ...]) -> Path:
+    """The file of compiled code in the user's cache: another for other code, compiler or processor.
+
+    Raises:
+        OSError: If there is no such compiler.
+        subprocess.SubprocessError: If it fails.
+    """
+    # Without a home nothing is kept.
+    roots = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"), os.devnull
+    root = next(filter(os.path.isabs, roots))
+    name = hashlib.sha256(f"{source}\0{command}\0{_says(command)}".encode()).hexdigest()
+    return Path(root, "pyg_bsl", f"{name[:32]}.so")
+
+
+@cache
+def _says(command: tuple[str, ...]) -> str:
+    """What the compiler says of itself and of what ``-march=native`` means here."""
+    ask = (*command, "-E", "-v", "-x", "c", os.devnull)
+    return subprocess.run(ask, check=True, capture_output=True, text=True).stderr
 
 
 @cache
 def _tell(error: str) -> None:
-    """Once for each reason."""
+    """Say why there is no compiled code, once for each reason."""
     logging.getLogger(__name__).info("Some of the work runs uncompiled: %s", error)
 
 
