@@ -1,9 +1,9 @@
 """Streamed reductions in compiled code, where GCC is at hand.
 
 A kernel's :class:`~pyg_bsl.ops.formula.Formula` is put into the loops below and compiled by the
-system's GCC when it is first used on much data: a fraction of a second. Value, derivative
-and exponential of a score are then made in registers, a row at a time, where PyTorch writes the
-result of every operation to memory and reads it for the next.
+system's GCC when it is first used on much data, and kept. Value, derivative and exponential of a
+score are then made in registers, a row at a time, where PyTorch writes the result of every
+operation to memory and reads it for the next.
 """
 
 from __future__ import annotations
