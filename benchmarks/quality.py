@@ -53,6 +53,10 @@ RECIPES = {
     "Gowalla MF BSL, longer": f"{GOWALLA} --epochs 40 {BSL_GOWALLA}",
     "Yelp2018 MF BSL, longer": f"{YELP_MF} --lr 0.03 --epochs 60",
     "Yelp2018 LightGCN-2 BSL": f"{YELP_LIGHTGCN} --backbone.num_layers 2",
+    "Yelp2018 LightGCN-3 BSL, longer": "--dataset yelp2018 --backbone LightGCN --backbone.init svd "
+    "--loss BSL --loss.weight 1.4 --loss.tau1 0.15 --loss.tau2 0.15 --sampler ByPopularity "
+    "--sampler.power 1 --sampler.num_negatives 4096 --rank-by dot --batch-size 256 --lr 0.004 "
+    "--betas 0.9,0.999 --epochs 48",
 }
 
 

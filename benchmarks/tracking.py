@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.measure import Table
 
 COMMAND = (
-    "pyg-bsl train --dataset amazon-electronic --loss SL --loss.tau 0.25 --epochs 80 --threads 1"
+    "pyg-bsl train --dataset amazon-electronic --loss SL --loss.tau 0.25 --epochs 40 --threads 1"
 )
 
 
