@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 KEEP_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": "-1"}
 """Settings with which glibc keeps large blocks that were freed instead of giving them back to the
-system and faulting them in again every step; ways with large temporaries gain 3 to 4 times."""
+system and faulting them in again every step; ways with large temporaries gain up to 5 times."""
 KEPT_BYTES = 6 << 30
 """What is faulted in before anything is timed where blocks are kept: more than any way needs, so
 that none is still growing the heap while it is timed."""

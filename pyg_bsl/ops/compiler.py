@@ -84,15 +84,15 @@ def _kept(source: str, command: tuple[str, ...]) -> Path:
     # Without a home nothing is kept.
     roots = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"), os.devnull
     root = next(filter(os.path.isabs, roots))
-    name = hashlib.sha256(f"{source}\0{command}\0{_says(command)}".encode()).hexdigest()
+    name = hashlib.sha256(f"{source}\0{command}\0{_says(command)!r}".encode()).hexdigest()
     return Path(root, "pyg_bsl", f"{name[:32]}.so")
 
 
 @cache
-def _says(command: tuple[str, ...]) -> str:
+def _says(command: tuple[str, ...]) -> bytes:
     """What the compiler says of itself and of what ``-march=native`` means here."""
     ask = (*command, "-E", "-v", "-x", "c", os.devnull)
-    return subprocess.run(ask, check=True, capture_output=True, text=True).stderr
+    return subprocess.run(ask, check=True, capture_output=True).stderr
 
 
 @cache

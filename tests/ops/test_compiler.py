@@ -52,7 +52,7 @@ def test_another_compiler_or_other_flags_compile_anew(
     calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compile_anew()
-    monkeypatch.setenv("CC", f"{os.environ['CC']} -march=x86-64")
+    monkeypatch.setenv("CC", f"{os.environ['CC']} -DOTHER")
     compile_anew()
     script = Path(os.environ["CC"].split()[0])
     script.write_text(script.read_text().replace("exec", "echo version 2 >&2\nexec"))
