@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from pyg_bsl.ops.compiler import compiled, processor_has
+from pyg_bsl.ops.native_vector import PAIRS_CODE
 
 AMX_DIM = 32
 """Numbers of a row of a matrix unit's register: vectors must fill them."""
@@ -24,27 +25,11 @@ _PERMIT = r"""
 int permit(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 """
 
-AMX_CODE = r"""
-#include <immintrin.h>
+AMX_CODE = PAIRS_CODE + r"""
 #include <stdlib.h>
 
 #define LOW_PANEL 128  // keys of a piece of the slopes
 #define UNIT 256       // pairs of a register, 16 rows of 16: 1 KiB
-
-// Two numbers as bfloat16 ones, the first in the lower bits, of 32 numbers in a row.
-static inline __m512i pairs_along(__m512 first, __m512 second)
-{
-    return (__m512i)_mm512_cvtne2ps_pbh(second, first);
-}
-
-// The same of two rows, pairs one below the other.
-static inline __m512i pairs_across(__m512 one, __m512 two)
-{
-    const __m512i zip = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
-        19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(zip, pairs_along(one, two));
-}
 
 // What rounding took from the first and the second of the pairs.
 static inline __m512i rest_along(__m512 first, __m512 second, __m512i rounded)
@@ -54,37 +39,6 @@ static inline __m512i rest_along(__m512 first, __m512 second, __m512i rounded)
     first = _mm512_sub_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32(low, 16)));
     second = _mm512_sub_ps(second, _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)));
     return pairs_along(first, second);
-}
-
-static inline void transpose(__m512i *x)
-{
-    __m512i y[16];
-    #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        y[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
-        y[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
-    }
-    #pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
-        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
-        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
-        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
-    }
-    #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        y[i] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
-        y[i + 4] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
-        y[i + 8] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
-        y[i + 12] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
-    }
-    #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        x[i] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0x88);
-        x[i + 4] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0x88);
-        x[i + 8] = _mm512_shuffle_i32x4(y[i], y[i + 8], 0xdd);
-        x[i + 12] = _mm512_shuffle_i32x4(y[i + 4], y[i + 12], 0xdd);
-    }
 }
 
 static void configure(void)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pyg_bsl.ops.compiler import call, compiled, pays, processor_has
 from pyg_bsl.ops.native_amx import AMX_CODE, AMX_DIM, has_amx
+from pyg_bsl.ops.native_vector import LOW_VECTOR_CODE, VECTOR_CODE
 
 PANEL_BYTES = 256  # four vectors of 512 bits
 LINE_BYTES = 64
@@ -114,181 +115,13 @@ static double exp_chunk(int64_t count, float *x)
 }
 """
 
-_PRODUCTS = Template(r"""
-#define BLOCK(R, V, NAME)                                                              \
-    case R * 8 + V:                                                                    \
-        NAME##_block(R, V, depth, left, a_row, a_col, b, b_row, to, c_row, add);       \
-        break;
-#define BLOCKS(R, NAME) BLOCK(R, 1, NAME) BLOCK(R, 2, NAME) BLOCK(R, 3, NAME) BLOCK(R, 4, NAME)
-$product
-$low
-
-// Keys as columns, PANEL keys after the other; behind the last key zeros.
-void pack(int64_t num_keys, int64_t dim, const T *key, T *packed)
-{
-    for (int64_t start = 0; start < num_keys; start += PANEL) {
-        const int64_t count = least(PANEL, num_keys - start);
-        for (int64_t k = 0; k < dim; k++)
-            for (int64_t j = 0; j < PANEL; j++)
-                *packed++ = j < count ? key[(start + j) * dim + k] : 0;
-    }
-}
-
-void scores(int64_t rows, int64_t num_keys, int64_t dim, const T *query, const T *packed, T *tile,
-            int64_t stride)
-{
-    T last[ROWS * PANEL];
-    for (int64_t start = 0; start < num_keys; start += PANEL, packed += PANEL * dim) {
-        const int64_t count = least(PANEL, num_keys - start);
-        if (count == PANEL) {
-            product(rows, PANEL, dim, query, dim, 1, packed, PANEL, tile + start, stride, 0);
-            continue;
-        }
-        for (int64_t r = 0; r < rows; r++) {
-            product(1, PANEL, dim, query + r * dim, dim, 1, packed, PANEL, last, PANEL, 0);
-            memcpy(tile + r * stride + start, last, count * sizeof(T));
-        }
-    }
-}
-
-// grad_query += slope key, grad_key += slope^T query
-void gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope, int64_t stride,
-               const T *key, const T *query, T *grad_query, T *grad_key, T *piece)
-{
-    for (int64_t start = 0; start < num_keys; start += PANEL) {
-        const int64_t count = least(PANEL, num_keys - start), ahead = start + PANEL;
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(piece + r * PANEL, slope + r * stride + start, count * sizeof(T));
-        product(rows, dim, count, piece, PANEL, 1, key + start * dim, dim, grad_query, dim, 1);
-        for (int64_t n = ahead * dim; n < least(ahead + PANEL, num_keys) * dim; n += LANES)
-            __builtin_prefetch(grad_key + n, 1);
-        product(count, dim, rows, piece, 1, PANEL, query, dim, grad_key + start * dim, dim, 1);
-    }
-}
-$low_gradients
-""")
-
-_PRODUCT = Template(r"""
-// c += a b (or c = a b), of `rows` rows and `vectors` vectors that stay in registers.
-static inline __attribute__((always_inline)) void
-${name}_block(const int rows, const int vectors, int64_t depth, const $factor *a, int64_t a_row,
-      int64_t a_col, const $factor *b, int64_t b_row, T *c, int64_t c_row, int add)
-{
-    Vector sum[ROWS][VECTORS];
-    #pragma GCC unroll 8
-    for (int r = 0; r < rows; r++)
-        #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) {
-            sum[r][v] = (Vector){0};
-            if (add) sum[r][v] = *(const UnalignedVector *)(c + r * c_row + v * LANES);
-        }
-    for (int64_t k = 0; k < depth; k++) {
-        ${vector} right[VECTORS];
-        #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++)
-            right[v] = *(const Unaligned$vector *)(b + k * b_row + v * LANES);
-        #pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) {
-            const $factor left = a[r * a_row + k * a_col];
-            $many
-            #pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++) $multiply;
-        }
-    }
-    #pragma GCC unroll 8
-    for (int r = 0; r < rows; r++)
-        #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++)
-            *(UnalignedVector *)(c + r * c_row + v * LANES) = sum[r][v];
-}
-
-// The same for any number of rows, and columns that fill vectors.
-static void $name(int64_t rows, int64_t cols, int64_t depth, const $factor *a, int64_t a_row,
-                  int64_t a_col, const $factor *b, int64_t b_row, T *c, int64_t c_row, int add)
-{
-    for (; cols > 0; cols -= PANEL, b += PANEL, c += PANEL) {
-        const int64_t vectors = cols < PANEL ? cols / LANES : VECTORS;
-        for (int64_t r = 0; r < rows; r += ROWS) {
-            const int64_t some = rows - r < ROWS ? rows - r : ROWS;
-            const $factor *left = a + r * a_row;
-            T *to = c + r * c_row;
-            switch (some * 8 + vectors) {
-                BLOCKS(1, $name) BLOCKS(2, $name) BLOCKS(3, $name)
-                BLOCKS(4, $name) BLOCKS(5, $name) BLOCKS(6, $name)
-            }
-        }
-    }
-}
-""")
-
-_MANY = "const Pairs many = left - (Pairs){0};"
-
-_LOW = r"""
-#define LOW_PANEL (PANEL / 2)
-
-typedef uint32_t Pairs __attribute__((vector_size(64)));
-typedef uint32_t UnalignedPairs __attribute__((vector_size(64), aligned(4), may_alias));
-
-// Two numbers rounded to bfloat16 (halves away from 0), the first in the lower bits.
-static inline uint32_t pair(float a, float b)
-{
-    uint32_t low, high;
-    memcpy(&low, &a, 4);
-    memcpy(&high, &b, 4);
-    return (low + 0x8000) >> 16 | ((high + 0x8000) & 0xffff0000);
-}
-"""
-
-_LOW_GRADIENTS = r"""
-// Rows r and r + 1 of x as pairs, [(rows + 1) / 2, dim].
-void pair_rows(int64_t rows, int64_t dim, const float *x, uint32_t *pairs)
-{
-    for (int64_t r = 0; r < rows; r += 2, x += 2 * dim, pairs += dim)
-        for (int64_t d = 0; d < dim; d++) pairs[d] = pair(x[d], r + 1 < rows ? x[dim + d] : 0);
-}
-
-// As gradients() of bfloat16 numbers, key and query as pairs of rows.
-void low_gradients(int64_t rows, int64_t num_keys, int64_t dim, const float *slope, int64_t stride,
-                   const uint32_t *key, const uint32_t *query, float *grad_query, float *grad_key,
-                   uint32_t *piece)
-{
-    uint32_t *along = piece, *across = piece + rows * LOW_PANEL;  // pairs of keys, pairs of rows
-    float last[2 * PANEL];
-    for (int64_t start = 0; start < num_keys; start += PANEL) {
-        const int64_t count = least(PANEL, num_keys - start), ahead = start + PANEL;
-        for (int64_t r = 0; r < rows; r += 2) {
-            const float *one = slope + r * stride + start, *two = one + stride;
-            if (count < PANEL || r + 1 == rows) {
-                memset(last, 0, sizeof(last));
-                memcpy(last, one, count * sizeof(float));
-                if (r + 1 < rows) memcpy(last + PANEL, two, count * sizeof(float));
-                one = last, two = last + PANEL;
-            }
-            for (int64_t j = 0; j < PANEL; j++) across[r / 2 * PANEL + j] = pair(one[j], two[j]);
-            for (int64_t j = 0; j < LOW_PANEL; j++)
-                along[r * LOW_PANEL + j] = pair(one[2 * j], one[2 * j + 1]);
-            if (r + 1 < rows)
-                for (int64_t j = 0; j < LOW_PANEL; j++)
-                    along[(r + 1) * LOW_PANEL + j] = pair(two[2 * j], two[2 * j + 1]);
-        }
-        low_product(rows, dim, (count + 1) / 2, along, LOW_PANEL, 1, key + start / 2 * dim, dim,
-                    grad_query, dim, 1);
-        for (int64_t n = ahead * dim; n < least(ahead + PANEL, num_keys) * dim; n += LANES)
-            __builtin_prefetch(grad_key + n, 1);
-        low_product(count, dim, (rows + 1) / 2, across, 1, PANEL, query, dim,
-                    grad_key + start * dim, dim, 1);
-    }
-}
-"""
-
-
 class NativeTiles(NamedTuple):
     """Operations on tiles ``[q, n]`` whose rows lie ``stride(0)`` apart.
 
     Args:
         library: What was compiled.
-        low: Whether it multiplies bfloat16 numbers. :mod:`pyg_bsl.ops.native_amx` then makes the
-            scores of them too, to within 2^-16 of the vectors' lengths.
+        low: Whether gradients are products of bfloat16 numbers. Scores are then made of rounded
+            numbers too, and are off by 1e-5 of the vectors' lengths.
     """
 
     library: Any
@@ -363,19 +196,19 @@ def native_tiles(query: Tensor, key: Tensor, low: bool = False) -> NativeTiles |
         library = compiled(_source(query.dtype, low=True, amx=True))
         if library is not None:  # a compiler may be older than the processor
             return NativeTiles(library, low=True)
-    low = low and has_bfloat16_dot()
+    low = low and has_pair_products()
     library = compiled(_source(query.dtype, low, amx=False))
     return None if library is None else NativeTiles(library, low)
 
 
-def has_bfloat16_dot() -> bool:
-    """Whether the processor multiplies twice as many bfloat16 numbers as float32 ones (AMD's do).
+def has_pair_products() -> bool:
+    """Whether the processor multiplies twice as many 16-bit numbers as float32 ones (AMD's do).
 
-    Intel's instruction of that name takes as long for its pairs as two of float32.
+    Intel's instruction for bfloat16 takes as long for its pairs as two of float32.
     """
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     amd = str(capabilities.get("cpu_name", "")).startswith("AMD")
-    return amd and processor_has("avx512_bf16")
+    return amd and processor_has("avx512_bf16", "avx512_vnni")
 
 
 def _up(count: int, step: int) -> int:
@@ -388,19 +221,5 @@ def _source(dtype: torch.dtype, low: bool, amx: bool) -> str:
     return _CODE.substitute(
         type="double" if double else "float",
         exp=_EXP_DOUBLE if double else _EXP_FLOAT,
-        products=AMX_CODE if amx else _products(low),
-    )
-
-
-def _products(low: bool) -> str:
-    plain = {"factor": "T", "vector": "Vector", "multiply": "sum[r][v] += left * right[v]"}
-    pairs = {
-        "factor": "uint32_t",
-        "vector": "Pairs",
-        "multiply": '__asm__("vdpbf16ps %2, %1, %0" : "+v"(sum[r][v]) : "v"(right[v]), "v"(many))',
-    }
-    return _PRODUCTS.substitute(
-        product=_PRODUCT.substitute(plain, name="product", many=""),
-        low=_LOW + _PRODUCT.substitute(pairs, name="low_product", many=_MANY) if low else "",
-        low_gradients=_LOW_GRADIENTS if low else "",
+        products=AMX_CODE if amx else LOW_VECTOR_CODE if low else VECTOR_CODE,
     )

@@ -62,8 +62,9 @@ class LazyScores:
             such as ``torch.bfloat16``, where the queries are float32; :obj:`None` for that of the
             queries. It costs the gradients half a per cent. Scores, sums and so the values of
             losses are float32 all the same: what rounding a score to 8 bits costs an exponential
-            has no such bound. (Matrix units add up scores from three such products, to within 2^-16
-            of the vectors' lengths.)
+            has no such bound. (Compiled code adds up scores of rounded numbers all the same, finer
+            ones: three products of bfloat16 on matrix units, or integers of 16 bits on vector
+            units. They are off by 1e-5 of the vectors' lengths.)
 
     Raises:
         ValueError: If there is no key, or ``log_weight`` asks for a gradient.

@@ -22,7 +22,7 @@ from pyg_bsl.metrics import parse_metric
 from pyg_bsl.names import pick
 from pyg_bsl.nn import Backbone
 from pyg_bsl.ops.compiler import processor_has
-from pyg_bsl.ops.native_tiles import has_bfloat16_dot
+from pyg_bsl.ops.native_tiles import has_pair_products
 from pyg_bsl.sampling import AllItems, BatchLoader, InBatch, Sampler, Shared
 from pyg_bsl.space import Choice, LogUniform, Space
 from pyg_bsl.training.callbacks import Callback, end_all, fail_all
@@ -88,9 +88,9 @@ class Trainer:
         precision: ``"auto"``: the gradients by way of the scores of shared negatives and of the
             whole catalogue are products of bfloat16 numbers where the device multiplies these
             faster (GPU tensor cores, Intel's AMX, AMD's AVX512-BF16), else of float32 ones. The
-            scores themselves, and all sums, exponentials and weights, are float32 (with AMX, scores
-            are to within 2e-5): over the same vectors a loss has the value it has in float32, and
-            its gradient is off by half a per cent. ``"bfloat16"``: so on any device, and the
+            scores themselves, and all sums, exponentials and weights, are float32 (on such CPUs
+            scores are off by 1e-5 of the vectors' lengths): over the same vectors a loss has the
+            value it has in float32, and its gradient is off by half a per cent. ``"bfloat16"``: so on any device, and the
             products in the backbone and in the scores of negatives drawn for each row too (under
             autocast). ``"float32"``: nowhere.
         k: List lengths to report metrics at.
@@ -572,7 +572,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        return processor_has("amx_bf16") or has_bfloat16_dot()
+        return processor_has("amx_bf16") or has_pair_products()
     return False
 
 

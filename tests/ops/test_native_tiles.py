@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyg_bsl.ops import log_mean_exp, log_mean_power
 from pyg_bsl.ops.native_amx import has_amx
-from pyg_bsl.ops.native_tiles import NativeTiles, has_bfloat16_dot, native_tiles
+from pyg_bsl.ops.native_tiles import NativeTiles, has_pair_products, native_tiles
 from tests.ops.cases import (
     BOTH_TYPES,
     EVERY_KIND,
@@ -139,21 +139,48 @@ def test_products_of_bfloat16_numbers_are_those_of_rounded_ones(dim, rows, count
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()  # halves may be rounded either way
 
 
+def low_scores(query: Tensor, key: Tensor) -> Tensor:
+    """Scores as they are made where gradients are products of bfloat16 numbers."""
+    native = low_operations(query, key)
+    wide = torch.full((len(query), len(key) + 3), 7.0)
+    native.scores(query, native.pack(key), wide[:, :-3])
+    assert (wide[:, -3:] == 7).all()
+    return wide[:, :-3].double()
+
+
 @pytest.mark.parametrize("dim", [32, 64, 160])
 @pytest.mark.parametrize(
     ("rows", "count"), [(1, 1), (5, 63), (32, 64), (33, 65), (31, 17), (62, 1000)]
 )
-def test_scores_beside_low_gradients_are_not_rounded(dim, rows, count) -> None:
-    query, key = normal(rows, dim, dtype=torch.float32), normal(count, dim, dtype=torch.float32)
+def test_scores_beside_low_gradients_are_nearly_exact(dim, rows, count) -> None:
+    query = normal(rows, dim, dtype=torch.float32)
+    key = normal(count, dim, dtype=torch.float32, seed=1)
+    # Lengths far apart: errors go by the lengths of both.
+    long, wide = torch.logspace(-6, 3, rows)[:, None], torch.logspace(4, -7, count)[:, None]
     query, key = (torch.nn.functional.normalize(x) for x in (query, key))
-    native = low_operations(query, key)
-    wide = torch.full((rows, count + 3), 7.0)
-    native.scores(query, native.pack(key), wide[:, :count])
-    assert (wide[:, count:] == 7).all()
     exact = query.double() @ key.double().t()
-    worst = (wide[:, :count].double() - exact).abs().max()
-    assert worst < 2**-16
-    assert worst < (query.bfloat16().double() @ key.bfloat16().double().t() - exact).abs().max()
+    error = (low_scores(query * long, key * wide) / long / wide.t() - exact).abs()
+    assert error.max() < (2**-16 if has_amx() else 2**-14)
+    assert error.square().mean().sqrt() < 1.1e-5 * (1 + 5 / error.numel())
+    if error.numel() > 1000:
+        rounded = query.bfloat16().double() @ key.bfloat16().double().t()
+        assert 20 * error.max() < (rounded - exact).abs().max()
+
+
+@pytest.mark.parametrize("dim", [32, 64, 160, 1024])
+def test_scores_at_the_ends_of_what_there_is(dim) -> None:
+    even, one, mixed = torch.ones(dim), torch.eye(dim)[3], normal(dim, dtype=torch.float32)
+    alike = torch.stack([even, -even, one, -one, mixed, -mixed, 1e-10 * even, 1e15 * mixed])
+    length = alike.double().norm(dim=1)
+    exact = alike.double() @ alike.double().t()
+    got = low_scores(alike, alike)  # of vectors in one direction, so the largest sums there are
+    assert ((got - exact).abs() <= 5e-5 * length[:, None] * length).all()
+
+    broken = torch.stack([even, 0 * even, torch.nan * one, torch.inf * (one + 1), -even])
+    got = low_scores(broken, broken[[0, 1, 4]])
+    assert (got[1] == 0).all() and (got[[0, 4]].isfinite()).all()
+    assert got[2].isnan().all()
+    assert not got[3].isfinite().any()
 
 
 def test_low_products_are_made_only_where_they_are_asked_for() -> None:
@@ -161,6 +188,6 @@ def test_low_products_are_made_only_where_they_are_asked_for() -> None:
     plain, low = native_tiles(x, x), native_tiles(x, x, low=True)
     assert plain is not None and low is not None
     assert not plain.low
-    assert low.low == (has_amx() or has_bfloat16_dot())
+    assert low.low == (has_amx() or has_pair_products())
     double = native_tiles(x.double(), x.double(), low=True)
     assert double is not None and not double.low
