@@ -25,7 +25,9 @@ _PERMIT = r"""
 int permit(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 """
 
-AMX_CODE = PAIRS_CODE + r"""
+AMX_CODE = (
+    PAIRS_CODE
+    + r"""
 #include <stdlib.h>
 
 #define LOW_PANEL 128  // keys of a piece of the slopes
@@ -242,6 +244,7 @@ void low_gradients(int64_t rows, int64_t num_keys, int64_t dim, const float *slo
     _tile_release();
 }
 """
+)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from string import Template
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from pyg_bsl.ops.compiler import call, compiled, pays
 
 _LOOPS = Template(r"""
+#include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef $type T;
@@ -33,6 +36,58 @@ void shares(int64_t num_rows, int64_t num_keys, int64_t stride, T *x, T *top)
         #pragma omp simd
         for (int64_t j = 0; j < num_keys; j++) x[j] *= scale;
         top[r] = high;
+    }
+}
+
+static inline T lower_power(T x)  // x^(M - 1)
+{
+    T power = 1;
+    $squares
+    return power;
+}
+
+// The middle of gaps(), of a chunk.
+static inline __attribute__((always_inline)) void
+chunk_of_gaps(int64_t count, T *restrict x, const T *weight, T y, T scale, double *total,
+              double *lower)
+{
+    T sum = 0, lower_sum = 0;
+    #pragma omp simd reduction(+ : sum, lower_sum)
+    for (int64_t j = 0; j < count; j++) {
+        const T share = x[j] + (T)0.5 > 0 ? x[j] + (T)0.5 : 0;
+        const T t = (share + y) * scale;
+        const T here = x[j] == -INFINITY ? 0 : 1;
+        const T power = lower_power(t) * (weight ? here * weight[j] : here);
+        x[j] = power;
+        lower_sum += power;
+        sum += power * t;
+    }
+    *total += sum;
+    *lower += lower_sum;
+}
+
+// For half a score x becomes weight[j] t^(M - 1) with t = (max(x + 1/2, 0) + y) / (top + y), where
+// top becomes what it does in shares(), or 0 where x is -INFINITY. Their sums over rows, and those
+// of weight[j] t^M.
+void gaps(int64_t num_rows, int64_t num_keys, int64_t stride, T *x, const T *weight, const T *y,
+          T *top, T *total, T *lower)
+{
+    for (int64_t r = 0; r < num_rows; r++, x += stride) {
+        T high = top[r];
+        #pragma omp simd reduction(max : high)
+        for (int64_t j = 0; j < num_keys; j++) high = x[j] + (T)0.5 > high ? x[j] + (T)0.5 : high;
+        const T scale = 1 / (high + y[r]);
+        double sum = 0, lower_sum = 0;
+        for (int64_t start = 0; start < num_keys; start += CHUNK) {
+            const int64_t count = num_keys - start < CHUNK ? num_keys - start : CHUNK;
+            if (weight)
+                chunk_of_gaps(count, x + start, weight + start, y[r], scale, &sum, &lower_sum);
+            else
+                chunk_of_gaps(count, x + start, NULL, y[r], scale, &sum, &lower_sum);
+        }
+        top[r] = high;
+        total[r] = (T)sum;
+        lower[r] = (T)lower_sum;
     }
 }
 
@@ -104,6 +159,19 @@ class NativePowers(NamedTuple):
         call(self.library.shares, *x.shape, x.stride(0), x, top)
         return top
 
+    def gaps(
+        self, x: Tensor, y: Tensor, weight: Tensor | None, least: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """From half the scores to ``weight * t ** (m - 1)`` in place, ``t = (x + y) / (top + y)``.
+
+        Returns:
+            The largest x of each row from ``least``, ``top``; the sums of ``weight * t ** m``, and
+            of what stands in place: ``[R, 1]`` each.
+        """
+        top, total, lower = least.clone(), torch.empty_like(least), torch.empty_like(least)
+        call(self.library.gaps, *x.shape, x.stride(0), x, weight, y, top, total, lower)
+        return top, total, lower
+
     def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
         """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""
         out = x.new_empty(x.size(0), self.m)
@@ -132,7 +200,23 @@ def native_powers(m: int, like: Tensor, size: int) -> NativePowers | None:
         return None
     double = like.dtype == torch.float64
     source = _LOOPS.substitute(
-        type="double" if double else "float", power=m, lanes=8 if double else 16
+        type="double" if double else "float",
+        power=m,
+        lanes=8 if double else 16,
+        squares=" ".join(_squares(m - 1)),
     )
     library = compiled(source)
     return None if library is None else NativePowers(library, m)
+
+
+def _squares(m: int) -> Iterator[str]:
+    """Statements that multiply ``power`` by ``x`` to the power of ``m``.
+
+    One by one: GCC does not vectorize what is around a loop, though it unrolls it.
+    """
+    while m > 0:
+        if m % 2:
+            yield "power *= x;"
+        m //= 2
+        if m > 0:
+            yield "x *= x;"

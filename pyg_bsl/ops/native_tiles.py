@@ -115,6 +115,7 @@ static double exp_chunk(int64_t count, float *x)
 }
 """
 
+
 class NativeTiles(NamedTuple):
     """Operations on tiles ``[q, n]`` whose rows lie ``stride(0)`` apart.
 

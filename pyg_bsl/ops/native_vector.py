@@ -180,8 +180,8 @@ _LOW = r"""
 #define LOW_PANEL 128  // keys of a piece of the slopes
 
 // A vector as pairs of integers, and what one of their steps is worth so that they come closest to
-// it: of a vector of equal numbers, where all are rounded the same way, nothing is lost. Of a vector
-// that is not finite, steps are worth NaN or infinitely much.
+// it: of a vector of equal numbers, where all are rounded the same way, nothing is lost. Where a
+// vector is not finite, that is NaN or infinite.
 static float integers(int64_t dim, const float *x, uint32_t *pairs)
 {
     __m512d squares = _mm512_setzero_pd(), own = squares, theirs = squares;

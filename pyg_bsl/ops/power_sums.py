@@ -8,7 +8,8 @@ For scores in [-1, 1] put :math:`x_j = (1 + s_j) / 2` and :math:`y_b = (1 - s_b)
 
 so :math:`m` power sums of a user give the exact sums of all its positives. All terms are
 non-negative: nothing cancels. With the largest :math:`x` of the user, :math:`t`, the code below
-takes :math:`(y + t)^m` out of the sum: what is left is at least 1.
+takes :math:`(y + t)^m` out of the sum: what is left is at least 1. Where a query has one positive,
+the powers of its gaps themselves are less work.
 
 Passes over the scores are as in :mod:`pyg_bsl.ops.fused`.
 """
@@ -91,8 +92,10 @@ def _rows_and_gradients(
 
     The gradients are those to queries and keys.
     """
+    if halves.rows is None:
+        return _pairs_and_gradients(halves, passes, y)
     m, query, weight = passes.m, halves.query, _weight(halves)
-    bounds = range(y.numel() + 1) if halves.rows is None else halves.rows.bounds
+    bounds = halves.rows.bounds
     out, slope, slopes = torch.empty_like(y), torch.empty_like(y), y.new_empty(y.numel(), m)
     top = _least(query)
     grad_query = torch.zeros_like(query)
@@ -111,6 +114,27 @@ def _rows_and_gradients(
 
     grad_key = walk_rows(halves, visit)
     return out, slope, slopes, top, grad_query, grad_key
+
+
+def _pairs_and_gradients(halves: LazyScores, passes: Passes, y: Tensor) -> tuple[Tensor, ...]:
+    """As :func:`_rows_and_gradients`, where row b is query b."""
+    m, query, weight = passes.m, halves.query, _weight(halves)
+    y, top = y.clamp_min(torch.finfo(y.dtype).tiny)[:, None], _least(query)
+    total, lower, grad_query = torch.empty_like(y), torch.empty_like(y), torch.zeros_like(query)
+
+    def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
+        top[part], sums, lower[part] = passes.gaps(tile, y[part], weight, top[part])
+        total[part] = sums.masked_fill(sums == 0, 1)
+        factor = m * _part_of_total(total[part], y[part] + top[part])
+        tiles.add_gradients(tile, factor * query[part], 0, tile.size(1), grad_query[part], grad_key)
+        grad_query[part] *= factor
+
+    grad_key = walk_rows(halves, visit)
+    whole = y + top
+    part_of_total = _part_of_total(total, whole)
+    out = total.log() + m * whole.log()
+    slopes = m * _binomial(y, top, m - 1) * part_of_total
+    return out[:, 0], (m * lower * part_of_total)[:, 0], slopes, top, grad_query, grad_key
 
 
 def _sums(halves: LazyScores, passes: Passes) -> tuple[Tensor, Tensor]:
@@ -178,18 +202,25 @@ def _expand(sums: Tensor, top: Tensor, row: Tensor, y: Tensor) -> tuple[Tensor, 
         over ``top``: ``[B]``, ``[B]`` and ``[B, m]``.
     """
     m = sums.size(1) - 1
-    tiny = torch.finfo(y.dtype).tiny
-    powers = torch.arange(m + 1, device=y.device)
+    y, top, spread = y.clamp_min(torch.finfo(y.dtype).tiny)[:, None], top[row], sums[row]
+    whole = y + top  # [B, 1]
+    total = (_binomial(y, top, m) * spread).sum(1, keepdim=True)
+    slopes = m * _binomial(y, top, m - 1) * _part_of_total(total, whole)
+    out = total.log() + m * whole.log()
+    return out[:, 0], (slopes * spread[:, :m]).sum(1), slopes
+
+
+def _binomial(y: Tensor, top: Tensor, m: int) -> Tensor:
+    """Coefficients of ``((x + y) / (top + y)) ** m`` as a polynomial in ``x / top``."""
+    powers, whole = torch.arange(m + 1, device=y.device), y + top
     binomial = y.new_tensor([math.comb(m, k) for k in range(m + 1)])
-    lower = y.new_tensor([m * math.comb(m - 1, k) for k in range(m)])
-    least, top, spread = y.clamp_min(tiny)[:, None], top[row], sums[row]
-    whole = least + top  # [B, 1]
-    up, down = (top / whole) ** powers, (least / whole) ** powers.flip(0)
-    total = (binomial * up * down * spread).sum(1)
+    return binomial * (top / whole) ** powers * (y / whole) ** powers.flip(0)
+
+
+def _part_of_total(total: Tensor, whole: Tensor) -> Tensor:
+    """What a row's log-sum gains by a unit of its sum."""
     # Where even the largest 1 + d is 0, the relu passes no gradient.
-    part_of_total = (1 / (total[:, None] * whole)).masked_fill(whole <= 2 * tiny, 0)
-    slopes = lower * up[:, :m] * down[:, 1:] * part_of_total
-    return total.log() + m * whole[:, 0].log(), (slopes * spread[:, :m]).sum(1), slopes
+    return (1 / (total * whole)).masked_fill(whole <= 2 * torch.finfo(whole.dtype).tiny, 0)
 
 
 def _few_rows(x: Tensor) -> list[slice]:
@@ -212,6 +243,24 @@ class PlainPowers(NamedTuple):
         top = torch.maximum(least, x.amax(1, keepdim=True))
         x /= top
         return top
+
+    def gaps(
+        self, x: Tensor, y: Tensor, weight: Tensor | None, least: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """From half the scores to ``weight * t ** (m - 1)`` in place, ``t = (x + y) / (top + y)``.
+
+        Returns:
+            The largest x of each row from ``least``, ``top``; the sums of ``weight * t ** m``, and
+            of what stands in place: ``[R, 1]`` each.
+        """
+        drop = x == -torch.inf
+        x.add_(0.5).clamp_min_(0)
+        top = torch.maximum(least, x.amax(1, keepdim=True))
+        t = (x + y) / (top + y)
+        torch.pow(t, self.m - 1, out=x).masked_fill_(drop, 0)
+        if weight is not None:
+            x *= weight
+        return top, (x * t).sum(1, keepdim=True), x.sum(1, keepdim=True)
 
     def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
         """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""

@@ -90,9 +90,9 @@ class Trainer:
             faster (GPU tensor cores, Intel's AMX, AMD's AVX512-BF16), else of float32 ones. The
             scores themselves, and all sums, exponentials and weights, are float32 (on such CPUs
             scores are off by 1e-5 of the vectors' lengths): over the same vectors a loss has the
-            value it has in float32, and its gradient is off by half a per cent. ``"bfloat16"``: so on any device, and the
-            products in the backbone and in the scores of negatives drawn for each row too (under
-            autocast). ``"float32"``: nowhere.
+            value it has in float32, and its gradient is off by half a per cent. ``"bfloat16"``: so
+            on any device, and the products in the backbone and in the scores of negatives drawn for
+            each row too (under autocast). ``"float32"``: nowhere.
         k: List lengths to report metrics at.
         metric: Validation metric by which epochs are compared.
         protocol: Evaluation protocol, by name or itself.

@@ -56,6 +56,28 @@ def test_shares_of_the_largest(dtype) -> None:
         assert x.tolist() == [[1.0, 0.0, 0.0, 0.75], [0.0] * 4]
 
 
+@BOTH_TYPES
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("m", [1, 2, 3, 10, 40])
+@pytest.mark.parametrize("num_keys", [2, 16, 17, 1025, 3000])
+def test_gaps_are_those_of_a_slow_way(dtype, weighted, m, num_keys) -> None:
+    x, weight = inputs(dtype, num_keys, weighted)
+    x -= 0.5
+    x[0, 0], x[1] = -torch.inf, -torch.inf
+    y, least = torch.tensor([[0.25], [0.5], [1e-3]], dtype=dtype), torch.full((3, 1), 0.1).to(x)
+    top = torch.maximum(x.double().amax(1, keepdim=True) + 0.5, least.double())
+    dropped = x == -torch.inf
+    t = ((x.double() + 0.5 + y) / (top + y)).masked_fill(dropped, 0)
+    lower = t ** (m - 1) * (~dropped) * (1.0 if weight is None else weight.double())
+    tol = {"rtol": 1e-5, "atol": 1e-37} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 0}
+    for passes in (native_powers(m, x, x.numel()), PlainPowers(m)):
+        tile = torch.full((3, num_keys + 1), 7, dtype=dtype)[:, :num_keys].copy_(x)
+        found = passes.gaps(tile, y, weight, least)
+        wanted = top, (lower * t).sum(1, keepdim=True), lower.sum(1, keepdim=True)
+        for ours, theirs in zip((*found, tile), (*wanted, lower), strict=True):
+            torch.testing.assert_close(ours.double(), theirs, **tol)
+
+
 def test_sums_are_those_of_a_slow_loop() -> None:
     x, weight = inputs(torch.float64, 21, True)
     passes = native_powers(3, x, x.numel())
