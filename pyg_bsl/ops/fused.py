@@ -109,24 +109,23 @@ def _sums_and_gradients(logits: LazyScores, shift: bool) -> tuple[Tensor, Tensor
     weight = query.new_ones(query.size(0))  # rows of each query
     if logits.rows is not None:
         weight = logits.rows.counts().to(query.dtype)
-    out, grad_query = torch.empty_like(weight), torch.zeros_like(query)
+    total, top = torch.empty_like(weight), torch.zeros_like(weight)
+    factor, grad_query = torch.empty_like(weight)[:, None], torch.zeros_like(query)
 
     def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
-        top: Tensor | None = None
         if log_weight is not None:
             tile += log_weight
         if shift:
-            top = _top(tile)
-            tile -= top[:, None]
-        total = tiles.exponentials(tile)
-        total.masked_fill_(total == 0, 1)
-        factor = (weight[part] / total)[:, None]
-        tiles.add_gradients(tile, factor * query[part], 0, tile.size(1), grad_query[part], grad_key)
-        grad_query[part] *= factor
-        out[part] = total.log() if top is None else total.log() + top
+            top[part] = _top(tile)
+            tile -= top[part, None]
+        sums = tiles.exponentials(tile)
+        total[part] = sums.masked_fill_(sums == 0, 1)
+        own = torch.div(weight[part, None], sums[:, None], out=factor[part])
+        tiles.add_gradients(tile, own * query[part], 0, tile.size(1), grad_query[part], grad_key)
 
     grad_key = walk_rows(logits, visit)
-    return out, grad_query, grad_key
+    grad_query *= factor
+    return total.log() + top, grad_query, grad_key
 
 
 def _sums(logits: LazyScores, shift: bool) -> Tensor:
