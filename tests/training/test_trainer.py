@@ -124,6 +124,8 @@ def test_the_same_seed_gives_the_same_bits_on_several_threads(sampler):
         {"schedule": "cosine"},
         {"schedule": "constant"},
         {"betas": [0.8, 0.99]},
+        {"average": 0.4},
+        {"average": 1.0, "unit_norm": True},
         {"unit_norm": True, "weight_decay": 0.1, "l2": 0.1, "grad_clip": 0.1, "lr": 0.3},
     ],
     ids=str,
@@ -147,6 +149,7 @@ def test_steps_are_those_of_a_plain_loop(options):
         weight_decay=options.get("weight_decay", 0),
     )
     u, i = graph.train.users, graph.train.items
+    means = [torch.zeros_like(user), torch.zeros_like(item)]
     for epoch in range(epochs):
         done = epoch / epochs
         factor = {
@@ -173,8 +176,13 @@ def test_steps_are_those_of_a_plain_loop(options):
         record = result.history[epoch]
         assert record.loss == pytest.approx(float(loss.detach()))
         assert record.lr == pytest.approx(options["lr"] * factor)
-        for name, table in (("user_embedding", user), ("item_embedding", item)):
-            torch.testing.assert_close(recorder.weights[epoch][name], table.detach())
+        latest = 1 / (1 + options.get("average", 0) * epoch)
+        means = [
+            (1 - latest) * mean + latest * table.detach()
+            for mean, table in zip(means, (user, item), strict=True)
+        ]
+        for name, mean in zip(("user_embedding", "item_embedding"), means, strict=True):
+            torch.testing.assert_close(recorder.weights[epoch][name], mean)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
@@ -203,6 +211,26 @@ def test_l2_is_the_mean_squared_norm_of_what_the_batch_touches(sampler):
         touched += [item[i] for i in negatives.items.view(-1)]
     expected = 0.5 * sum(float(x.square().sum()) for x in touched) / batch.items.numel()
     assert float((with_l2 - plain).detach()) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_averaged_weights_are_kept_and_measured_and_not_trained(validates):
+    recorder, graph = Recorder(), planted()
+    if not validates:
+        graph = replace(graph, valid=None)
+    last, mean = (
+        new_trainer(average=share, callbacks=[recorder] if share else [], eval_every=2)
+        for share in (0, 0.5)
+    )
+    results = [trainer.fit(graph, 5) for trainer in (last, mean)]
+    losses = [[record.loss for record in result.history] for result in results]
+    assert losses[0] == losses[1]
+    result, weights = results[1], recorder.weights
+    assert_same_weights(result.state_dict, weights[result.best_epoch - 1])
+    assert_same_weights(dict(mean.backbone.state_dict()), result.state_dict)
+    assert not torch.equal(result.state_dict["user_embedding"], last.backbone.user_embedding)
+    measured = evaluate(mean.backbone(graph), graph, k=mean.k, similarity=mean.rank_by)
+    assert result.metrics["test"] == measured
 
 
 def test_unit_norm_keeps_every_learned_vector_at_length_one():
@@ -387,6 +415,7 @@ def test_the_configuration_is_plain_data_and_tells_all():
             "l2": 0.0,
             "unit_norm": True,
             "grad_clip": None,
+            "average": 0.0,
             "similarity": "cosine",
             "rank_by": "cosine",
             "pool_positives": False,
@@ -634,6 +663,7 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_good_weights():
         ({"betas": (0.9,)}, r"'betas' must be two numbers"),
         ({"l2": -0.1}, r"'l2' must be at least 0 and finite \(got -0.1\)"),
         ({"grad_clip": 0}, r"'grad_clip' must be above 0 and finite \(got 0\)"),
+        ({"average": 1.5}, r"'average' must be in \[0, 1\] \(got 1.5\)"),
         ({"similarity": "cos"}, "Unknown similarity 'cos'; did you mean 'cosine'?"),
         ({"rank_by": "inner"}, "Unknown similarity 'inner'.* Choices: cosine, dot"),
         ({"precision": "float16"}, "Unknown precision 'float16'; did you mean 'bfloat16'?"),
