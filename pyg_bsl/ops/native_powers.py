@@ -1,4 +1,4 @@
-"""Power sums and polynomials of a tile in compiled code, each in one pass over it."""
+"""Powers, power sums and polynomials of a tile in compiled code, a row at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ void shares(int64_t num_rows, int64_t num_keys, int64_t stride, T *x, T *top)
         T high = top[r];
         #pragma omp simd reduction(max : high)
         for (int64_t j = 0; j < num_keys; j++) {
-            const T share = x[j] + (T)0.5 > 0 ? x[j] + (T)0.5 : 0;
+            const T share = x[j] + (T)0.5 < 0 ? 0 : x[j] + (T)0.5;  // NaN stays
             x[j] = share;
             high = share > high ? share : high;
         }
@@ -54,10 +54,10 @@ chunk_of_gaps(int64_t count, T *restrict x, const T *weight, T y, T scale, doubl
     T sum = 0, lower_sum = 0;
     #pragma omp simd reduction(+ : sum, lower_sum)
     for (int64_t j = 0; j < count; j++) {
-        const T share = x[j] + (T)0.5 > 0 ? x[j] + (T)0.5 : 0;
-        const T t = (share + y) * scale;
-        const T here = x[j] == -INFINITY ? 0 : 1;
-        const T power = lower_power(t) * (weight ? here * weight[j] : here);
+        const T share = x[j] + (T)0.5 < 0 ? 0 : x[j] + (T)0.5;
+        const T t = x[j] == -INFINITY ? 0 : (share + y) * scale;
+        const T weighted = weight ? weight[j] * lower_power(t) : lower_power(t);
+        const T power = x[j] == -INFINITY ? 0 : weighted;
         x[j] = power;
         lower_sum += power;
         sum += power * t;

@@ -122,7 +122,7 @@ class NativeTiles(NamedTuple):
     Args:
         library: What was compiled.
         low: Whether gradients are products of bfloat16 numbers. Scores are then made of rounded
-            numbers too, and are off by 1e-5 of the vectors' lengths.
+            numbers too, off by about 1e-5 of the vectors' lengths.
     """
 
     library: Any
@@ -197,9 +197,12 @@ def native_tiles(query: Tensor, key: Tensor, low: bool = False) -> NativeTiles |
         library = compiled(_source(query.dtype, low=True, amx=True))
         if library is not None:  # a compiler may be older than the processor
             return NativeTiles(library, low=True)
-    low = low and has_pair_products()
-    library = compiled(_source(query.dtype, low, amx=False))
-    return None if library is None else NativeTiles(library, low)
+    if low and has_pair_products():
+        library = compiled(_source(query.dtype, low=True, amx=False))
+        if library is not None:
+            return NativeTiles(library, low=True)
+    library = compiled(_source(query.dtype, low=False, amx=False))
+    return None if library is None else NativeTiles(library, low=False)
 
 
 def has_pair_products() -> bool:

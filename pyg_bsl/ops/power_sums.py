@@ -56,85 +56,87 @@ class _LogMeanPower(torch.autograd.Function):
         count = scores.query_mass()
         passes = _passes(halves, power)
         grads: list[Tensor] = []
+        y = y.clamp_min(torch.finfo(y.dtype).tiny)[:, None]
         if wanted and fits_whole_rows(scores):
-            out, slope, slopes, top, *grads = _rows_and_gradients(halves, passes, count, row, y)
+            one_pass = _pairs_and_gradients if rows is None else _rows_and_gradients
+            total, slope, top, *grads = one_pass(halves, passes, count, y)
         else:
-            total, top = _sums(halves, passes)
-            out, slope, slopes = _expand(torch.cat([count[:, None], total], dim=1), top, row, y)
+            sums, top = _sums(halves, passes)
+            total, slope, _ = _expand(torch.cat([count[:, None], sums], dim=1), top[row], y, row)
+        out = (total.log() + power * (y + top[row]).log())[:, 0]
         empty = count == 0
         spread_empty = empty[row]
         out -= count.masked_fill(empty, 1).log()[row]
         out.masked_fill_(spread_empty, 0)
-        slope.masked_fill_(spread_empty, 0)
+        slope = slope[:, 0].masked_fill(spread_empty, 0)
         ctx.halves, ctx.row, ctx.passes = without_vectors(halves), row, passes
-        ctx.save_for_backward(halves.query, key, top, slope, slopes, *grads)
+        ctx.save_for_backward(halves.query, key, y, total, top, slope, *grads)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, top, slope, slopes, *grads = ctx.saved_tensors
+        query, key, y, total, top, slope, *grads = ctx.saved_tensors
         grad = grad_outputs[0]
         weight = same_weight(grad) if grads else None
         if weight is not None:
             return None, None, None, weight / 2 * grads[0], weight * grads[1], grad * slope
         halves = replace(ctx.halves, query=query, key=key)
-        coefficient = slopes.new_zeros(query.size(0), slopes.size(1))
+        coefficient = top.new_zeros(query.size(0), ctx.passes.m)
+        slopes = _slopes(total, top[ctx.row], y, ctx.passes.m)
         coefficient.index_add_(0, ctx.row, grad[:, None] * slopes)
         grad_query, grad_key = _gradients(halves, ctx.passes, top, coefficient)
         return None, None, None, grad_query / 2, grad_key, grad * slope
 
 
 def _rows_and_gradients(
-    halves: LazyScores, passes: Passes, count: Tensor, row: Tensor, y: Tensor
+    halves: LazyScores, passes: Passes, count: Tensor, y: Tensor
 ) -> tuple[Tensor, ...]:
-    """What :func:`_expand` gives, the largest x ``[Q, 1]``, and the gradients of the sum of rows.
+    """What :func:`_expand` gives of all rows, and gradients of the sum of their log-sums.
 
-    The gradients are those to queries and keys.
+    Returns:
+        The total and its log's slope in y, ``[B, 1]`` each; the largest x of each query,
+        ``[Q, 1]``; the gradients to queries and keys.
     """
-    if halves.rows is None:
-        return _pairs_and_gradients(halves, passes, y)
-    m, query, weight = passes.m, halves.query, _weight(halves)
-    bounds = halves.rows.bounds
-    out, slope, slopes = torch.empty_like(y), torch.empty_like(y), y.new_empty(y.numel(), m)
-    top = _least(query)
+    assert halves.rows is not None
+    m, query, weight, rows = passes.m, halves.query, _weight(halves), halves.rows
+    total, slope, top = torch.empty_like(y), torch.empty_like(y), _least(query)
     grad_query = torch.zeros_like(query)
 
     def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
-        b = slice(bounds[part.start], bounds[part.stop])
-        local = row[b] - part.start
+        b = slice(rows.bounds[part.start], rows.bounds[part.stop])
+        row = rows.row[b] - part.start
         top[part] = passes.shares(tile, top[part])
         scratch = tiles.like(tile)
         sums = torch.cat([count[part, None], passes.sums(tile, weight, scratch)], dim=1)
-        out[b], slope[b], slopes[b] = _expand(sums, top[part], local, y[b])
-        coefficient = tile.new_zeros(tile.size(0), m).index_add_(0, local, slopes[b])
+        total[b], slope[b], slopes = _expand(sums, top[part][row], y[b], row)
+        coefficient = tile.new_zeros(tile.size(0), m).index_add_(0, row, slopes)
         passes.polynomial(coefficient, tile, weight, scratch)
         tiles.fill(scratch, part.start, part.stop, 0, tile.size(1), 0.0)
         tiles.add_gradients(scratch, query[part], 0, tile.size(1), grad_query[part], grad_key)
 
     grad_key = walk_rows(halves, visit)
-    return out, slope, slopes, top, grad_query, grad_key
+    return total, slope, top, grad_query, grad_key
 
 
-def _pairs_and_gradients(halves: LazyScores, passes: Passes, y: Tensor) -> tuple[Tensor, ...]:
+def _pairs_and_gradients(
+    halves: LazyScores, passes: Passes, count: Tensor, y: Tensor
+) -> tuple[Tensor, ...]:
     """As :func:`_rows_and_gradients`, where row b is query b."""
-    m, query, weight = passes.m, halves.query, _weight(halves)
-    y, top = y.clamp_min(torch.finfo(y.dtype).tiny)[:, None], _least(query)
-    total, lower, grad_query = torch.empty_like(y), torch.empty_like(y), torch.zeros_like(query)
+    m, query, weight, empty = passes.m, halves.query, _weight(halves), (count == 0)[:, None]
+    total, lower, top = torch.empty_like(y), torch.empty_like(y), _least(query)
+    factor, grad_query = torch.empty_like(y), torch.zeros_like(query)
 
     def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
-        top[part], sums, lower[part] = passes.gaps(tile, y[part], weight, top[part])
-        total[part] = sums.masked_fill(sums == 0, 1)
-        factor = m * _part_of_total(total[part], y[part] + top[part])
-        tiles.add_gradients(tile, factor * query[part], 0, tile.size(1), grad_query[part], grad_key)
-        grad_query[part] *= factor
+        top[part], total[part], lower[part] = passes.gaps(tile, y[part], weight, top[part])
+        own = m * _part_of_total(total[part], y[part] + top[part])
+        factor[part] = own.masked_fill_(empty[part], 0)
+        scaled = factor[part] * query[part]
+        tiles.add_gradients(tile, scaled, 0, tile.size(1), grad_query[part], grad_key)
 
     grad_key = walk_rows(halves, visit)
-    whole = y + top
-    part_of_total = _part_of_total(total, whole)
-    out = total.log() + m * whole.log()
-    slopes = m * _binomial(y, top, m - 1) * part_of_total
-    return out[:, 0], (m * lower * part_of_total)[:, 0], slopes, top, grad_query, grad_key
+    grad_query *= factor
+    return total, factor * lower, top, grad_query, grad_key
 
 
 def _sums(halves: LazyScores, passes: Passes) -> tuple[Tensor, Tensor]:
@@ -194,20 +196,22 @@ def _least(query: Tensor) -> Tensor:
     return query.new_full((query.size(0), 1), torch.finfo(query.dtype).tiny)
 
 
-def _expand(sums: Tensor, top: Tensor, row: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """From power sums ``[Q, m + 1]`` to each row's log-sum, and its slopes.
+def _expand(sums: Tensor, top: Tensor, y: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From power sums ``[Q, m + 1]`` to those of the powers of rows, and slopes of their logs.
 
     Returns:
-        The log-sum, its slope in y, and the coefficients of its slope in x, a polynomial in x
-        over ``top``: ``[B]``, ``[B]`` and ``[B, m]``.
+        The sum of ``((x + y) / (top + y)) ** m``; the slope of its log in y; the coefficients of
+        that in x, as :func:`_slopes`: ``[B, 1]``, ``[B, 1]`` and ``[B, m]``.
     """
-    m = sums.size(1) - 1
-    y, top, spread = y.clamp_min(torch.finfo(y.dtype).tiny)[:, None], top[row], sums[row]
-    whole = y + top  # [B, 1]
+    m, spread = sums.size(1) - 1, sums[row]
     total = (_binomial(y, top, m) * spread).sum(1, keepdim=True)
-    slopes = m * _binomial(y, top, m - 1) * _part_of_total(total, whole)
-    out = total.log() + m * whole.log()
-    return out[:, 0], (slopes * spread[:, :m]).sum(1), slopes
+    slopes = _slopes(total, top, y, m)
+    return total, (slopes * spread[:, :m]).sum(1, keepdim=True), slopes
+
+
+def _slopes(total: Tensor, top: Tensor, y: Tensor, m: int) -> Tensor:
+    """Slopes of the log of ``total`` in x, coefficients of a polynomial in ``x / top``."""
+    return m * _binomial(y, top, m - 1) * _part_of_total(total, y + top)
 
 
 def _binomial(y: Tensor, top: Tensor, m: int) -> Tensor:
@@ -256,7 +260,7 @@ class PlainPowers(NamedTuple):
         drop = x == -torch.inf
         x.add_(0.5).clamp_min_(0)
         top = torch.maximum(least, x.amax(1, keepdim=True))
-        t = (x + y) / (top + y)
+        t = ((x + y) / (top + y)).masked_fill_(drop, 0)
         torch.pow(t, self.m - 1, out=x).masked_fill_(drop, 0)
         if weight is not None:
             x *= weight

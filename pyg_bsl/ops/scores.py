@@ -64,7 +64,7 @@ class LazyScores:
             losses are float32 all the same: what rounding a score to 8 bits costs an exponential
             has no such bound. (Compiled code adds up scores of rounded numbers all the same, finer
             ones: three products of bfloat16 on matrix units, or integers of 16 bits on vector
-            units. They are off by 1e-5 of the vectors' lengths.)
+            units. They are off by about 1e-5 of the vectors' lengths, at most by some 5e-5.)
 
     Raises:
         ValueError: If there is no key, or ``log_weight`` asks for a gradient.

@@ -31,7 +31,11 @@ class Callback:
         """Before the first step. ``result`` holds what is known of the run by now."""
 
     def on_epoch_end(self, trainer: Trainer, record: EpochRecord) -> None:
-        """After an epoch. Set ``trainer.should_stop = True`` to make it the last one."""
+        """After an epoch. Set ``trainer.should_stop = True`` to make it the last one.
+
+        The backbone holds the weights that would be kept: with ``Trainer(average=...)`` these are
+        means, and what a callback does to them does not reach the training.
+        """
 
     def on_fit_end(self, trainer: Trainer, result: FitResult) -> None:
         """After a completed training; the backbone holds the weights of the best epoch."""

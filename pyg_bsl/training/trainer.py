@@ -80,9 +80,10 @@ class Trainer:
             :obj:`None` does so when training a backbone that wants it
             (:attr:`Backbone.unit_norm <pyg_bsl.nn.Backbone.unit_norm>`) on cosines.
         grad_clip: Largest norm of the gradient; :obj:`None` does not clip.
-        average: Share of the steps so far, the latest, that the evaluated and kept weights are a
-            mean of; 0: the weights of the last step alone. Where steps are few and large, 0.1 is
-            better by a per cent or two (see :class:`~pyg_bsl.training.weights.Average`).
+        average: About the share of the steps so far, the latest, over which the backbone's weights
+            are averaged for evaluation and for keeping; 0: those of the last step. It helps where
+            the best epoch comes long before the learning rate has fallen to 0. Means of vectors of
+            length 1 are shorter (see :class:`~pyg_bsl.training.weights.Average`).
         similarity: Scores to train on, ``"cosine"`` or ``"dot"``; :obj:`None`: what the loss is
             meant for.
         rank_by: Scores to rank by; :obj:`None`: what the backbone is meant for, else those
@@ -92,11 +93,12 @@ class Trainer:
         precision: ``"auto"``: the gradients by way of the scores of shared negatives and of the
             whole catalogue are products of bfloat16 numbers where the device multiplies these
             faster (GPU tensor cores, Intel's AMX, AMD's AVX512-BF16), else of float32 ones. The
-            scores themselves, and all sums, exponentials and weights, are float32 (on such CPUs
-            scores are off by 1e-5 of the vectors' lengths): over the same vectors a loss has the
-            value it has in float32, and its gradient is off by half a per cent. ``"bfloat16"``: so
-            on any device, and the products in the backbone and in the scores of negatives drawn for
-            each row too (under autocast). ``"float32"``: nowhere.
+            scores themselves, and all sums, exponentials and weights, are float32: over the same
+            vectors a loss has the value it has in float32, and its gradient is off by half a per
+            cent. (In compiled code on such CPUs scores are off by about 1e-5 of the vectors'
+            lengths, and the loss by that over the temperature or less.) ``"bfloat16"``: so on any
+            device, and the products in the backbone and in the scores of negatives drawn for each
+            row too (under autocast). ``"float32"``: nowhere.
         k: List lengths to report metrics at.
         metric: Validation metric by which epochs are compared.
         protocol: Evaluation protocol, by name or itself.
@@ -356,7 +358,8 @@ class Trainer:
         if result.best_epoch:
             best.load()
         else:  # never validated: the last epoch stands
-            good.load()
+            if self.average > 0:
+                good.load()
             result.best_epoch = result.epochs_run
             if self._can_validate(graph):
                 result.metrics["valid"] = self._evaluate(graph, "valid", result)
@@ -377,9 +380,10 @@ class Trainer:
     ) -> None:
         """The loop: ``best`` keeps the best epoch's weights, ``good`` the last finite ones."""
         parameters = [p for p in model.parameters() if p.requires_grad]
+        learned = [p for p in self.backbone.parameters() if p.requires_grad]
         own = [{"weight_decay": 0.0, **group} for group in self.loss.parameter_groups(self.lr)]
         optimizer = torch.optim.Adam(
-            [{"params": [p for p in self.backbone.parameters() if p.requires_grad]}, *own],
+            [{"params": learned}, *own],
             lr=self.lr,
             betas=self.betas,
             weight_decay=self.weight_decay,
@@ -389,7 +393,7 @@ class Trainer:
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: factor(min(1.0, step / total_steps))
         )
-        average = Average(self.backbone.parameters(), self.average)
+        average = Average(learned, self.average)
         host = Generator().manual_seed(self.seed)
         generator = Generator(self.device).manual_seed(self.seed)
         stale = 0

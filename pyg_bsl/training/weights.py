@@ -38,7 +38,7 @@ class Average:
     Descent for Non-smooth Optimization" <https://arxiv.org/abs/1212.1824>`_ with
     :math:`\eta = 1 / s - 1`.
 
-    As a context it puts the mean in the parameters' place.
+    As a context it puts the mean in the parameters' place. Buffers are as they are.
 
     Args:
         parameters: The parameters, which are changed in place.
@@ -60,7 +60,7 @@ class Average:
     def __init__(self, parameters: Iterable[Tensor], share: float) -> None:
         self.share = share
         self._steps = 0
-        self._live = [p for p in parameters] if share > 0 else []
+        self._live = list(parameters) if share > 0 else []
         self._mean = [p.detach().clone() for p in self._live]
 
     @torch.no_grad()

@@ -78,6 +78,17 @@ def test_gaps_are_those_of_a_slow_way(dtype, weighted, m, num_keys) -> None:
             torch.testing.assert_close(ours.double(), theirs, **tol)
 
 
+def test_what_is_not_finite_stays_so_and_reaches_no_dropped_row() -> None:
+    x = torch.zeros(2, 40)
+    x[0, 7], x[1] = torch.nan, -torch.inf
+    y, least = torch.tensor([[0.5], [torch.nan]]), torch.full((2, 1), 0.1)
+    for passes in (native_powers(3, x, x.numel()), PlainPowers(3)):
+        tile = x.clone()
+        _, *sums = passes.gaps(tile, y, None, least)
+        for found in (*sums, tile.sum(1, keepdim=True)):
+            assert found[0].isnan() and found[1] == 0
+
+
 def test_sums_are_those_of_a_slow_loop() -> None:
     x, weight = inputs(torch.float64, 21, True)
     passes = native_powers(3, x, x.numel())

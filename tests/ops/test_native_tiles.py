@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops import log_mean_exp, log_mean_power
+from pyg_bsl.ops import LazyScores, log_mean_exp, log_mean_power
 from pyg_bsl.ops.native_amx import has_amx
 from pyg_bsl.ops.native_tiles import NativeTiles, has_pair_products, native_tiles
 from tests.ops.cases import (
@@ -181,6 +181,39 @@ def test_scores_at_the_ends_of_what_there_is(dim) -> None:
     assert (got[1] == 0).all() and (got[[0, 4]].isfinite()).all()
     assert got[2].isnan().all()
     assert not got[3].isfinite().any()
+    for wrong in (torch.nan, torch.inf, -torch.inf):
+        within = torch.where(one == 1, wrong, mixed)[None]
+        assert not low_scores(within, alike[:6]).isfinite().any()
+
+    one, other = torch.eye(dim)[:2]
+    short, long = 1e-18 * torch.stack([one, one + other]), 2e24 * torch.stack([other, -one])
+    torch.testing.assert_close(low_scores(short, short)[0], torch.tensor([1e-36, 1e-36]).double())
+    assert (low_scores(long, long[:1]) == torch.tensor([[torch.inf], [0]])).all()
+
+
+def test_a_compiler_that_does_not_know_pair_products_makes_the_others(monkeypatch) -> None:
+    if not (has_pair_products() and not has_amx()):
+        pytest.skip("needs AVX512-BF16 of AMD")
+    monkeypatch.setenv("CC", "gcc -mno-avx512bf16 -mno-avx512vnni")
+    native = native_tiles(normal(20, 64, dtype=torch.float32), torch.zeros(20, 64), low=True)
+    assert native is not None and not native.low
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.2, 1.0])
+def test_losses_by_low_scores_are_off_by_a_rounding_over_the_temperature(tau) -> None:
+    query, key = (
+        torch.nn.functional.normalize(normal(size, 64, dtype=torch.float32, seed=size))
+        for size in (100, 3000)
+    )
+    low_operations(query, key)
+    scores = LazyScores(query, key, bounded=True, gemm=torch.bfloat16)
+    pos = torch.linspace(-0.5, 0.5, 100)
+    for reduce, times in (
+        (lambda s: log_mean_exp(s, tau), 1 / tau),
+        (lambda s: log_mean_power(s, pos, 1 / tau), 0.5 / tau),
+    ):
+        low, full = reduce(scores), reduce(replace(scores, gemm=None))
+        assert 0 < (low - full).abs().max() < 1e-5 * times
 
 
 def test_low_products_are_made_only_where_they_are_asked_for() -> None:

@@ -541,11 +541,15 @@ def test_fit_goes_on_from_the_weights_there_are():
 # When it goes wrong
 
 
+@pytest.mark.parametrize("average", [0, 0.5])
 @pytest.mark.parametrize("eval_every", [1, 9])
-def test_a_loss_that_turns_nan_names_epoch_and_step_and_keeps_the_last_good_weights(eval_every):
+def test_a_loss_that_turns_nan_names_epoch_and_step_and_keeps_the_last_good_weights(
+    eval_every, average
+):
     loss = Broken(at=5)  # three steps an epoch
     callbacks = [recorder := Recorder()]
-    trainer = new_trainer(loss=loss, callbacks=callbacks, eval_every=eval_every)
+    options = {"eval_every": eval_every, "average": average}
+    trainer = new_trainer(loss=loss, callbacks=callbacks, **options)
     with pytest.raises(NonFiniteLossError) as caught:
         fit(trainer)
     message = str(caught.value)
@@ -879,6 +883,17 @@ def test_hooks_of_a_loss_come_in_order_and_its_parameters_learn_at_their_own_rat
     # backbone's weight decay leaves the loss alone.
     assert (loss.shift <= 0.25).all()
     assert loss.shift.min() > 0.05
+
+
+def test_what_a_loss_learns_and_what_is_frozen_are_not_averaged():
+    losses, graph = (Noting(), Noting()), replace(planted(), valid=None)
+    for loss, average in zip(losses, (0, 0.5), strict=True):
+        backbone = new_mf()
+        backbone.step = torch.nn.Parameter(torch.tensor(7), requires_grad=False)
+        new_trainer(backbone, loss, average=average, lr=0.01).fit(graph, 3)
+        assert backbone.step == 7
+    assert losses[0].shift.any()
+    assert torch.equal(losses[0].shift, losses[1].shift)
 
 
 def test_a_loss_is_handed_what_it_needs():
