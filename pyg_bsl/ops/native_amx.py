@@ -30,7 +30,6 @@ AMX_CODE = (
     + r"""
 #include <stdlib.h>
 
-#define LOW_PANEL 128  // keys of a piece of the slopes
 #define UNIT 256       // pairs of a register, 16 rows of 16: 1 KiB
 
 // What rounding took from the first and the second of the pairs.

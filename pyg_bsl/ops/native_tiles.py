@@ -21,7 +21,7 @@ from pyg_bsl.ops.native_vector import LOW_VECTOR_CODE, VECTOR_CODE
 
 PANEL_BYTES = 256  # four vectors of 512 bits
 LINE_BYTES = 64
-LOW_PANEL = 128  # most keys of a piece of the tile in bfloat16
+LOW_PANEL = 128  # keys of a piece of the slopes where these are rounded
 LOW_ROWS = 32  # its rows end at a multiple
 
 _CODE = Template(r"""
@@ -37,6 +37,7 @@ typedef $type T;
 #define VECTORS 4
 #define PANEL (VECTORS * LANES)  // keys of a piece of the tile
 #define ROWS 6                   // with VECTORS, as many sums as leave registers for the factors
+#define LOW_PANEL $low_panel
 #define CHUNK 1024               // numbers whose sum is taken in T; that of chunks is in double
 
 typedef T Vector __attribute__((vector_size(64)));
@@ -225,5 +226,6 @@ def _source(dtype: torch.dtype, low: bool, amx: bool) -> str:
     return _CODE.substitute(
         type="double" if double else "float",
         exp=_EXP_DOUBLE if double else _EXP_FLOAT,
+        low_panel=LOW_PANEL,
         products=AMX_CODE if amx else LOW_VECTOR_CODE if low else VECTOR_CODE,
     )

@@ -178,8 +178,6 @@ typedef uint32_t UnalignedPairs __attribute__((vector_size(64), aligned(4), may_
 """
 
 _LOW = r"""
-#define LOW_PANEL 128  // keys of a piece of the slopes
-
 // A vector as pairs of integers, and what one of their steps is worth so that they come closest to
 // it: of a vector of equal numbers, where all are rounded the same way, nothing is lost. Where a
 // vector is not finite, that is NaN or infinite.
