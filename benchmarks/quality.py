@@ -50,8 +50,8 @@ RECIPES = {
     "--loss.weight 1.239 --backbone.dropout 0.1 --lr 0.05747 --weight-decay 1e-05",
     "Electronic MF SL@20, tuned": f"{ELECTRONIC} --loss SLatK --loss.tau 0.2115 "
     "--loss.tau_weight 2.959 --lr 0.1289 --weight-decay 1e-05 --epochs 80",
-    "Electronic MF SL@20, averaged": f"{ELECTRONIC} --loss SLatK --loss.tau 0.23 "
-    "--loss.tau_weight 2.959 --lr 0.1289 --weight-decay 1e-05 --epochs 80 --average 0.3",
+    "Electronic MF SL@20, averaged": f"{ELECTRONIC} --loss SLatK --loss.tau 0.2086 "
+    "--loss.tau_weight 2.791 --lr 0.171 --weight-decay 1e-06 --epochs 80 --average 0.3",
     "Gowalla MF BSL, longer": f"{GOWALLA} --epochs 40 {BSL_GOWALLA}",
     "Yelp2018 MF BSL, longer": f"{YELP_MF} --lr 0.03 --epochs 60",
     "Yelp2018 LightGCN-2 BSL": f"{YELP_LIGHTGCN} --backbone.num_layers 2",
