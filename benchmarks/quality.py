@@ -54,6 +54,8 @@ RECIPES = {
     "--loss.tau_weight 2.791 --lr 0.171 --weight-decay 1e-06 --epochs 80 --average 0.3",
     "Gowalla MF BSL, longer": f"{GOWALLA} --epochs 40 {BSL_GOWALLA}",
     "Yelp2018 MF BSL, longer": f"{YELP_MF} --lr 0.03 --epochs 60",
+    "Yelp2018 MF SL@20, longer": f"--dataset yelp2018 {LARGER} --loss SLatK --loss.tau 0.1 "
+    "--loss.tau_weight 2 --backbone.dropout 0.1 --lr 0.03 --epochs 60",
     "Yelp2018 LightGCN-2 BSL": f"{YELP_LIGHTGCN} --backbone.num_layers 2",
     "Yelp2018 LightGCN-3 BSL, longer": "--dataset yelp2018 --backbone LightGCN --backbone.init svd "
     "--loss BSL --loss.weight 1.4 --loss.tau1 0.15 --loss.tau2 0.15 --sampler ByPopularity "
