@@ -162,12 +162,7 @@ class NativePowers(NamedTuple):
     def gaps(
         self, x: Tensor, y: Tensor, weight: Tensor | None, least: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """From half the scores to ``weight * t ** (m - 1)`` in place, ``t = (x + y) / (top + y)``.
-
-        Returns:
-            The largest x of each row from ``least``, ``top``; the sums of ``weight * t ** m``, and
-            of what stands in place: ``[R, 1]`` each.
-        """
+        """As :meth:`PlainPowers.gaps <pyg_bsl.ops.power_sums.PlainPowers.gaps>`."""
         top, total, lower = least.clone(), torch.empty_like(least), torch.empty_like(least)
         call(self.library.gaps, *x.shape, x.stride(0), x, weight, y, top, total, lower)
         return top, total, lower
