@@ -46,7 +46,7 @@ def pays(like: Tensor, size: int) -> bool:
 
 def compiled(source: str) -> Any:
     """The library made of C code, or None where that fails."""
-    return _compiled(source, os.environ.get("CC") or _first_of("gcc", "cc"))
+    return _compiled(source, os.environ.get("CC") or _usual_compiler(os.environ.get("PATH")))
 
 
 @cache
@@ -119,5 +119,7 @@ def call(function: Any, *args: int | Tensor | None) -> None:
     )
 
 
-def _first_of(*names: str) -> str | None:
-    return next(filter(None, map(shutil.which, names)), None)
+@cache
+def _usual_compiler(path: str | None) -> str | None:
+    """GCC, or else the system's compiler, on a search path."""
+    return shutil.which("gcc", path=path) or shutil.which("cc", path=path)

@@ -25,7 +25,9 @@ LOW_PANEL = 128  # keys of a piece of the slopes where these are rounded
 LOW_ROWS = 32  # its rows end at a multiple
 
 _CODE = Template(r"""
+#include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifndef __AVX512F__
@@ -38,6 +40,7 @@ typedef $type T;
 #define PANEL (VECTORS * LANES)  // keys of a piece of the tile
 #define ROWS 6                   // with VECTORS, as many sums as leave registers for the factors
 #define LOW_PANEL $low_panel
+#define PADDED(rows) (((rows) + $low_rows - 1) / $low_rows * $low_rows)
 #define CHUNK 1024               // numbers whose sum is taken in T; that of chunks is in double
 
 typedef T Vector __attribute__((vector_size(64)));
@@ -50,6 +53,7 @@ $exp
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 $products
+$gradients
 // The exponential of every number of the tile, and the sums over its rows.
 void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *sums)
 {
@@ -60,7 +64,78 @@ void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *su
         sums[r] = (T)sum;
     }
 }
+
+// Numbers less the largest, which is returned; nothing is taken off where all are -infinity.
+static T less_top(int64_t count, T *x)
+{
+    T top = -INFINITY;
+    #pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < count; j++) top = x[j] > top ? x[j] : top;
+    if (top == -INFINITY) return 0;
+    for (int64_t j = 0; j < count; j++) x[j] -= top;
+    return top;
+}
+
+// Of queries, `height` at a time: the sums of the exponentials of their logits (less `top`), their
+// weights over these, and the gradients of the weighted log-sums; that to a query is still to be
+// multiplied by its share. What there is none of is NULL.
+void log_sums(int64_t num_queries, int64_t num_keys, int64_t dim, int64_t height, const T *query,
+              const T *packed, const void *key, T *tile, int64_t stride, const T *log_weight,
+              const char *mask, int64_t num_drops, const int64_t *drop_row, const int64_t *drop_col,
+              const T *weight, T *total, T *top, T *share, T *grad_query, T *grad_key)
+{
+    T *scaled = aligned_alloc(64, PADDED(height) * dim * sizeof(T));
+    void *room = aligned_alloc(64, ROOM(height, dim));
+    for (int64_t first = 0; first < num_queries; first += height) {
+        const int64_t rows = least(height, num_queries - first);
+        scores(rows, num_keys, dim, query, packed, tile, stride);
+        for (; num_drops > 0 && *drop_row < first + rows; num_drops--)
+            tile[(*drop_row++ - first) * stride + *drop_col++] = -INFINITY;
+        for (int64_t r = 0; r < rows; r++) {
+            T *x = tile + r * stride;
+            if (mask)
+                for (int64_t j = 0; j < num_keys; j++)
+                    if (mask[(first + r) * num_keys + j]) x[j] = -INFINITY;
+            if (log_weight)
+                for (int64_t j = 0; j < num_keys; j++) x[j] += log_weight[j];
+            if (top) top[first + r] = less_top(num_keys, x);
+        }
+        exponentials(rows, num_keys, tile, stride, total + first);
+        for (int64_t r = 0; r < rows; r++) {
+            const T sum = total[first + r], own = sum == 0 ? 0 : weight[first + r] / sum;
+            share[first + r] = own;
+            for (int64_t k = 0; k < dim; k++) scaled[r * dim + k] = own * query[r * dim + k];
+        }
+        add_gradients(rows, num_keys, dim, tile, stride, key, scaled, grad_query, grad_key, room);
+        query += rows * dim;
+        grad_query += rows * dim;
+    }
+    free(scaled);
+    free(room);
+}
 """)
+
+_GRADIENTS = r"""
+#define ROOM(rows, dim) (PADDED(rows) * PANEL * sizeof(T))
+static void add_gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope,
+                          int64_t stride, const void *key, const T *query, T *grad_query,
+                          T *grad_key, void *room)
+{
+    gradients(rows, num_keys, dim, slope, stride, key, query, grad_query, grad_key, room);
+}
+"""
+
+_LOW_GRADIENTS = r"""
+#define ROOM(rows, dim) (PADDED(rows) * (LOW_PANEL + (dim) / 2) * sizeof(uint32_t))
+static void add_gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope,
+                          int64_t stride, const void *key, const T *query, T *grad_query,
+                          T *grad_key, void *room)
+{
+    uint32_t *pairs = room, *piece = pairs + PADDED(rows) * dim / 2;
+    pair_rows(rows, dim, query, pairs);
+    low_gradients(rows, num_keys, dim, slope, stride, key, pairs, grad_query, grad_key, piece);
+}
+"""
 
 _EXP_DOUBLE = r"""
 extern __attribute__((simd("notinbranch"))) double exp(double);
@@ -77,20 +152,20 @@ static double exp_chunk(int64_t count, double *x)
 _EXP_FLOAT = r"""
 #include <immintrin.h>
 
-// 2^n e^r with |r| <= log(2) / 2, e^r by the polynomial of the Cephes library; off by 1.2e-7.
+// e^x = 2^n 2^r with |r| <= 1/2, 2^r by the polynomial of degree 5 that is off by 1e-7 at most.
 static inline __m512 exp_vector(__m512 x)
 {
     x = _mm512_max_ps(_mm512_set1_ps(-104), _mm512_min_ps(_mm512_set1_ps(89), x));  // NaN stays
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.42860677e-6f), r);
-    __m512 e = _mm512_set1_ps(1.98756915e-4f);
-    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(1.39819995e-3f));
-    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(8.33345191e-3f));
-    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(4.16657959e-2f));
-    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(1.66666655e-1f));
-    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(5.00000012e-1f));
-    e = _mm512_fmadd_ps(e, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1)));
+    const __m512 per_bit = _mm512_set1_ps(1.44269502f);
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, per_bit), 8);
+    __m512 r = _mm512_fmsub_ps(x, per_bit, n);
+    r = _mm512_fmadd_ps(x, _mm512_set1_ps(1.92596299e-8f), r);  // the rest of 1 / log(2)
+    __m512 e = _mm512_set1_ps(1.32647273e-3f);
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(9.67151299e-3f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(5.55073358e-2f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(2.40222424e-1f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(6.93147004e-1f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(1));
     return _mm512_scalef_ps(e, n);
 }
 
@@ -115,6 +190,28 @@ static double exp_chunk(int64_t count, float *x)
     return _mm512_reduce_add_ps(_mm512_add_ps(sum, other));
 }
 """
+
+
+class LogSums(NamedTuple):
+    """Sums of exponentials over rows of logits, and what the gradient of their weighted logs needs.
+
+    Args:
+        total: The sums, ``[q]``, of logits less :attr:`top`.
+        top: Largest logit of each row, ``[q]``, 0 where all are dropped; :obj:`None` to take
+            nothing off.
+        share: The weight of each row over its sum, ``[q]``; 0 where all are dropped.
+        grad_query: Gradient to the queries over their shares, ``[q, D]``; it is added to.
+    """
+
+    total: Tensor
+    top: Tensor | None
+    share: Tensor
+    grad_query: Tensor
+
+    def of(self, part: slice) -> LogSums:
+        """Those of some queries."""
+        top = None if self.top is None else self.top[part]
+        return LogSums(self.total[part], top, self.share[part], self.grad_query[part])
 
 
 class NativeTiles(NamedTuple):
@@ -174,6 +271,41 @@ class NativeTiles(NamedTuple):
         call(self.library.exponentials, *tile.shape, tile, tile.stride(0), sums)
         return sums
 
+    def log_sums(
+        self,
+        query: Tensor,
+        packed: Tensor,
+        key: Tensor,
+        tile: Tensor,
+        log_weight: Tensor | None,
+        gone: Tensor | tuple[Tensor, Tensor] | None,
+        weight: Tensor,
+        sums: LogSums,
+        grad_key: Tensor,
+    ) -> None:
+        """Log-sums of exponentials and their gradients, a tile of queries after the other.
+
+        Args:
+            query: Queries, ``[q, D]``.
+            packed: Keys, as :meth:`pack` lays them out.
+            key: Keys ``[n, D]``, or what :meth:`pair_rows` makes of them if :attr:`low`.
+            tile: Room for the scores of as many queries as are taken at once.
+            log_weight: What is added to the scores of each key, ``[n]``.
+            gone: Scores that do not count: boolean ``[q, n]``, or rows, ascending, and columns.
+            weight: Weight of each log-sum, ``[q]``.
+            sums: Where to write what is found.
+            grad_key: The gradient to the keys is added to it, ``[n, D]``.
+        """
+        mask = gone if isinstance(gone, Tensor) else None
+        row, col = gone if isinstance(gone, tuple) else (None, None)
+        call(
+            self.library.log_sums,
+            *(query.size(0), tile.size(1), query.size(1), tile.size(0)),
+            *(query, packed, key, tile, tile.stride(0), log_weight, mask),
+            *(0 if row is None else row.numel(), row, col),
+            *(weight, sums.total, sums.top, sums.share, sums.grad_query, grad_key),
+        )
+
 
 def native_tiles(query: Tensor, key: Tensor, low: bool = False) -> NativeTiles | None:
     """The operations for queries ``[Q, D]`` and keys ``[N, D]``; None where they do not pay.
@@ -227,5 +359,7 @@ def _source(dtype: torch.dtype, low: bool, amx: bool) -> str:
         type="double" if double else "float",
         exp=_EXP_DOUBLE if double else _EXP_FLOAT,
         low_panel=LOW_PANEL,
+        low_rows=LOW_ROWS,
+        gradients=_LOW_GRADIENTS if low else _GRADIENTS,
         products=AMX_CODE if amx else LOW_VECTOR_CODE if low else VECTOR_CODE,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.native_tiles import LINE_BYTES, native_tiles
+from pyg_bsl.ops.native_tiles import LINE_BYTES, LogSums, native_tiles
 from pyg_bsl.ops.scores import LazyScores
 
 CPU_TILE = 1 << 19
@@ -125,14 +125,11 @@ class TileScores:
                 grad_key.addmm_(slope.t(), query)
             return
         native = self._native if self._native is not None and self._native.low else None
-        if self._low_key[0] != (c0, c1):
-            low_key = key.to(self.scores.gemm) if native is None else native.pair_rows(key)
-            self._low_key = (c0, c1), low_key
         if native is not None:
-            native.add_low_gradients(slope, query, self._low_key[1], grad_query, grad_key)
+            native.add_low_gradients(slope, query, self._rounded(c0, c1), grad_query, grad_key)
             return
         low = self._low_slope[: slope.numel()].view(slope.shape).copy_(slope)
-        grad_query += low @ self._low_key[1]
+        grad_query += low @ self._rounded(c0, c1)
         grad_key += low.t() @ query.to(low.dtype)
 
     def exponentials(self, tile: Tensor) -> Tensor:
@@ -140,6 +137,52 @@ class TileScores:
         if self._native is not None:
             return self._native.exponentials(tile)
         return tile.exp_().sum(1)
+
+    def log_sums(self, part: slice, weight: Tensor, sums: LogSums, grad_key: Tensor) -> bool:
+        """Sums of the exponentials of all scores of some queries, and the gradients of their logs.
+
+        Args:
+            part: The queries.
+            weight: Weight of each one's log-sum, ``[q]``.
+            sums: Where to write what is found, for these queries.
+            grad_key: The gradient to the keys is added to it, ``[N, D]``.
+
+        Returns:
+            Whether that was done: only compiled code does it.
+        """
+        native, drop = self._native, self.scores.drop
+        if native is None or (self._low and not native.low):
+            return False
+        gone: Tensor | tuple[Tensor, Tensor] | None = None
+        if isinstance(drop, Tensor):
+            gone = drop[part].contiguous()
+        elif drop is not None:
+            cut = slice(drop.bounds[part.start], drop.bounds[part.stop])
+            gone = drop.row[cut] - part.start, drop.col[cut].contiguous()
+        every = 0, self.scores.key.size(0)
+        native.log_sums(
+            self.scores.query[part],
+            self._key(*every),
+            self._rounded(*every) if native.low else self.scores.key,
+            self._buffer[:, : self.width],
+            self.scores.log_weight,
+            gone,
+            weight,
+            sums,
+            grad_key,
+        )
+        return True
+
+    def _rounded(self, c0: int, c1: int) -> Tensor:
+        """Keys ``c0:c1`` as the products of the gradients take them, where that is rounded."""
+        if self._low_key[0] != (c0, c1):
+            key = self.scores.key[c0:c1]
+            if self._native is not None and self._native.low:
+                low_key = self._native.pair_rows(key)
+            else:
+                low_key = key.to(self.scores.gemm)
+            self._low_key = (c0, c1), low_key
+        return self._low_key[1]
 
     def _key(self, c0: int, c1: int) -> Tensor:
         """Keys ``c0:c1`` as columns: a product with them is the faster for it."""

@@ -43,10 +43,7 @@ class _UnitRows(torch.autograd.Function):
         grad, (unit, length) = grad_outputs[0], ctx.saved_tensors
         out = torch.empty_like(unit)
         most = max(1, tile_size(unit.device) // max(1, unit.size(1)))
-        for start in range(0, unit.size(0), most):
-            part = slice(start, start + most)
-            along = (unit[part] * grad[part]).sum(1, keepdim=True)
-            along.masked_fill_(length[part] < SHORTEST, 0)
-            torch.addcmul(grad[part], unit[part], along, value=-1, out=out[part])
-            out[part] /= length[part].clamp_min(SHORTEST)
+        for dx, g, u, size in zip(*(x.split(most) for x in (out, grad, unit, length)), strict=True):
+            along = torch.mul(u, g, out=dx).sum(1, keepdim=True).masked_fill_(size < SHORTEST, 0)
+            torch.addcmul(g, u, along, value=-1, out=dx).div_(size.clamp_min(SHORTEST))
         return out

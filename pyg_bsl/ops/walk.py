@@ -38,13 +38,15 @@ def fits_whole_rows(scores: LazyScores) -> bool:
 
 
 def walk_rows(
-    scores: LazyScores, visit: Callable[[slice, Tensor, TileScores, Tensor], None]
+    scores: LazyScores,
+    visit: Callable[[slice, Tensor, TileScores, Tensor], None],
+    visit_all: Callable[[slice, TileScores, Tensor], bool] = lambda *_: False,
 ) -> Tensor:
     """Gradient of the keys, ``[N, D]``, to which ``visit`` adds for each block of queries.
 
     Blocks are shared among threads, each with a tile and a sum of its own. ``visit`` gets the
     queries, their scores against all keys (overwritten by the next block), what made them, and the
-    sum.
+    sum. Before it ``visit_all`` is asked to do all blocks of a thread: it gets their queries.
     """
     num_queries, num_keys = max(1, scores.query.size(0)), scores.key.size(0)
     device = scores.query.device
@@ -65,8 +67,11 @@ def walk_rows(
     def work(blocks: range) -> Tensor:
         grad_key = torch.zeros_like(scores.key)
         tiles = TileScores(scores, most, num_keys)
-        for block in blocks:
-            q0, q1 = block * most, min((block + 1) * most, scores.query.size(0))
+        queries = range(scores.query.size(0))[blocks.start * most : blocks.stop * most]
+        if visit_all(slice(queries.start, queries.stop), tiles, grad_key):
+            return grad_key
+        for q0 in queries[::most]:
+            q1 = min(q0 + most, queries.stop)
             visit(slice(q0, q1), tiles(q0, q1, 0, num_keys), tiles, grad_key)
         return grad_key
 

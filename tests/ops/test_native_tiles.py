@@ -84,6 +84,8 @@ def test_losses_equal_dense_ones(rows, drop, weighted, dtype) -> None:
         scores = replace(scores, query=query, key=key)
         operations(query, key)
         assert_same(lambda s: log_mean_exp(s, 0.1), scores)
+        shifted = 1e-10 if dtype == torch.float64 else 2e-5  # scores times 100
+        assert_same(lambda s: log_mean_exp(s, 0.01), scores, tol=shifted)
         pos = per_row(scores, seed)
         assert_same(lambda s, p=pos: log_mean_power(s, p, 5.0), scores, [pos])
 
@@ -214,6 +216,26 @@ def test_losses_by_low_scores_are_off_by_a_rounding_over_the_temperature(tau) ->
     ):
         low, full = reduce(scores), reduce(replace(scores, gemm=None))
         assert 0 < (low - full).abs().max() < 1e-5 * times
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("tau", [0.01, 0.2])
+@pytest.mark.usefixtures("tiny_tiles")
+def test_low_gradients_are_off_by_little(rows, drop, weighted, tau) -> None:
+    few = lazy_scores(0, rows, drop, weighted, torch.float32, num_queries=70, num_keys=90)
+    query, key = (
+        torch.nn.functional.normalize(normal(size, 64, dtype=torch.float32, seed=size))
+        for size in (70, 90)
+    )
+    low_operations(query, key)
+    query.requires_grad_()
+    key.requires_grad_()
+    grads = []
+    for gemm in (torch.bfloat16, None):
+        out = log_mean_exp(replace(few, query=query, key=key, gemm=gemm), tau)
+        grads.append(torch.autograd.grad(out.mean(), (query, key)))
+    for low, full in zip(*grads, strict=True):
+        assert (low - full).norm() <= 0.01 * full.norm()
 
 
 def test_low_products_are_made_only_where_they_are_asked_for() -> None:
