@@ -1,0 +1,160 @@
+"""C code of the exponentials of tiles of logits, and of log-sums over all tiles of a thread."""
+
+from __future__ import annotations
+
+_HEAD = r"""
+#define CHUNK 1024  // numbers whose sum is taken in T; that of chunks is in double
+
+#ifdef __clang__
+#error "It would call exp number by number: GCC with glibc"
+#endif
+"""
+
+_LOG_SUMS = r"""
+// The exponential of every number of the tile, and the sums over its rows.
+void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *sums)
+{
+    for (int64_t r = 0; r < rows; r++, tile += stride) {
+        double sum = 0;
+        for (int64_t start = 0; start < num_keys; start += CHUNK)
+            sum += exp_chunk(least(CHUNK, num_keys - start), tile + start);
+        sums[r] = (T)sum;
+    }
+}
+
+// Numbers less the largest, which is returned; nothing is taken off where all are -infinity.
+static T less_top(int64_t count, T *x)
+{
+    T top = -INFINITY;
+    #pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < count; j++) top = x[j] > top ? x[j] : top;
+    if (top == -INFINITY) return 0;
+    for (int64_t j = 0; j < count; j++) x[j] -= top;
+    return top;
+}
+
+// Of queries, `height` at a time: the sums of the exponentials of their logits (less `top`), their
+// weights over these, and the gradients of the weighted log-sums; that to a query is still to be
+// multiplied by its share. What there is none of is NULL.
+void log_sums(int64_t num_queries, int64_t num_keys, int64_t dim, int64_t height, const T *query,
+              const T *packed, const void *key, T *tile, int64_t stride, const T *log_weight,
+              const char *mask, int64_t num_drops, const int64_t *drop_row, const int64_t *drop_col,
+              const T *weight, T *total, T *top, T *share, T *grad_query, T *grad_key)
+{
+    T *scaled = aligned_alloc(64, PADDED(height) * dim * sizeof(T));
+    void *room = aligned_alloc(64, ROOM(height, dim));
+    for (int64_t first = 0; first < num_queries; first += height) {
+        const int64_t rows = least(height, num_queries - first);
+        scores(rows, num_keys, dim, query, packed, tile, stride);
+        for (; num_drops > 0 && *drop_row < first + rows; num_drops--)
+            tile[(*drop_row++ - first) * stride + *drop_col++] = -INFINITY;
+        for (int64_t r = 0; r < rows; r++) {
+            T *x = tile + r * stride;
+            if (mask)
+                for (int64_t j = 0; j < num_keys; j++)
+                    if (mask[(first + r) * num_keys + j]) x[j] = -INFINITY;
+            if (log_weight)
+                for (int64_t j = 0; j < num_keys; j++) x[j] += log_weight[j];
+            if (top) top[first + r] = less_top(num_keys, x);
+        }
+        exponentials(rows, num_keys, tile, stride, total + first);
+        for (int64_t r = 0; r < rows; r++) {
+            const T sum = total[first + r], own = sum == 0 ? 0 : weight[first + r] / sum;
+            share[first + r] = own;
+            for (int64_t k = 0; k < dim; k++) scaled[r * dim + k] = own * query[r * dim + k];
+        }
+        add_gradients(rows, num_keys, dim, tile, stride, key, scaled, grad_query, grad_key, room);
+        query += rows * dim;
+        grad_query += rows * dim;
+    }
+    free(scaled);
+    free(room);
+}
+"""
+
+_GRADIENTS = r"""
+#define ROOM(rows, dim) (PADDED(rows) * PANEL * sizeof(T))
+static void add_gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope,
+                          int64_t stride, const void *key, const T *query, T *grad_query,
+                          T *grad_key, void *room)
+{
+    gradients(rows, num_keys, dim, slope, stride, key, query, grad_query, grad_key, room);
+}
+"""
+
+_LOW_GRADIENTS = r"""
+#define ROOM(rows, dim) (PADDED(rows) * (LOW_PANEL + (dim) / 2) * sizeof(uint32_t))
+static void add_gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope,
+                          int64_t stride, const void *key, const T *query, T *grad_query,
+                          T *grad_key, void *room)
+{
+    uint32_t *pairs = room, *piece = pairs + PADDED(rows) * dim / 2;
+    pair_rows(rows, dim, query, pairs);
+    low_gradients(rows, num_keys, dim, slope, stride, key, pairs, grad_query, grad_key, piece);
+}
+"""
+
+_EXP_DOUBLE = r"""
+extern __attribute__((simd("notinbranch"))) double exp(double);
+
+static double exp_chunk(int64_t count, double *x)
+{
+    double sum = 0;
+    #pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < count; j++) sum += x[j] = exp(x[j]);
+    return sum;
+}
+"""
+
+_EXP_FLOAT = r"""
+#include <immintrin.h>
+
+// e^x = 2^n 2^r with |r| <= 1/2, 2^r by the polynomial of degree 5 that is off by 1e-7 at most.
+static inline __m512 exp_vector(__m512 x)
+{
+    x = _mm512_max_ps(_mm512_set1_ps(-104), _mm512_min_ps(_mm512_set1_ps(89), x));  // NaN stays
+    const __m512 per_bit = _mm512_set1_ps(1.44269502f);
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, per_bit), 8);
+    __m512 r = _mm512_fmsub_ps(x, per_bit, n);
+    r = _mm512_fmadd_ps(x, _mm512_set1_ps(1.92596299e-8f), r);  // the rest of 1 / log(2)
+    __m512 e = _mm512_set1_ps(1.32647273e-3f);
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(9.67151299e-3f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(5.55073358e-2f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(2.40222424e-1f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(6.93147004e-1f));
+    e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(1));
+    return _mm512_scalef_ps(e, n);
+}
+
+static double exp_chunk(int64_t count, float *x)
+{
+    __m512 sum = _mm512_setzero_ps(), other = sum;
+    int64_t j = 0;
+    for (; j + 32 <= count; j += 32) {
+        const __m512 one = exp_vector(_mm512_loadu_ps(x + j));
+        const __m512 two = exp_vector(_mm512_loadu_ps(x + j + 16));
+        _mm512_storeu_ps(x + j, one);
+        _mm512_storeu_ps(x + j + 16, two);
+        sum = _mm512_add_ps(sum, one);
+        other = _mm512_add_ps(other, two);
+    }
+    for (; j < count; j += 16) {
+        const __mmask16 there = count - j < 16 ? (1 << (count - j)) - 1 : 0xffff;
+        const __m512 last = exp_vector(_mm512_maskz_loadu_ps(there, x + j));
+        _mm512_mask_storeu_ps(x + j, there, last);
+        sum = _mm512_mask_add_ps(sum, there, sum, last);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(sum, other));
+}
+"""
+
+
+def log_sums_code(double: bool, low: bool) -> str:
+    """The code, for what :mod:`pyg_bsl.ops.native_tiles` defines before it.
+
+    Args:
+        double: Whether numbers are of 64 bits.
+        low: Whether gradients are products of bfloat16 numbers.
+    """
+    exp = _EXP_DOUBLE if double else _EXP_FLOAT
+    return _HEAD + exp + (_LOW_GRADIENTS if low else _GRADIENTS) + _LOG_SUMS
