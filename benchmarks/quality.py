@@ -34,6 +34,11 @@ YELP_LIGHTGCN = (
     f"--dataset yelp2018 {LARGER} --loss BSL --loss.weight 1.3 --loss.tau1 0.15 --loss.tau2 0.15 "
     "--backbone LightGCN --sampler AllItems --sampler.power 1 --rank-by dot --lr 0.02 --epochs 12"
 )
+YELP_SMALL_STEPS = (
+    "--dataset yelp2018 --backbone LightGCN --backbone.init svd --sampler ByPopularity "
+    "--sampler.power 1 --sampler.num_negatives 4096 --rank-by dot --batch-size 256 --lr 0.004 "
+    "--betas 0.9,0.999"
+)
 BSL_GOWALLA = "--loss BSL --loss.tau1 0.1 --loss.tau2 0.1 --loss.weight 1.2"
 RECIPES = {
     "Electronic MF SL": f"{ELECTRONIC} --loss SL --loss.tau 0.25 --epochs 20",
@@ -57,10 +62,13 @@ RECIPES = {
     "Yelp2018 MF SL@20, longer": f"--dataset yelp2018 {LARGER} --loss SLatK --loss.tau 0.1 "
     "--loss.tau_weight 2 --backbone.dropout 0.1 --lr 0.03 --epochs 60",
     "Yelp2018 LightGCN-2 BSL": f"{YELP_LIGHTGCN} --backbone.num_layers 2",
-    "Yelp2018 LightGCN-3 BSL, longer": "--dataset yelp2018 --backbone LightGCN --backbone.init svd "
-    "--loss BSL --loss.weight 1.4 --loss.tau1 0.15 --loss.tau2 0.15 --sampler ByPopularity "
-    "--sampler.power 1 --sampler.num_negatives 4096 --rank-by dot --batch-size 256 --lr 0.004 "
-    "--betas 0.9,0.999 --epochs 48",
+    "Yelp2018 LightGCN-3 BSL, longer": f"{YELP_SMALL_STEPS} --loss BSL --loss.weight 1.4 "
+    "--loss.tau1 0.15 --loss.tau2 0.15 --epochs 48",
+    "Yelp2018 MF SL@20, smaller steps": "--dataset yelp2018 --backbone.init svd --loss SLatK "
+    "--loss.tau 0.1 --loss.tau_weight 1.5 --backbone.dropout 0.1 --batch-size 1024 --lr 0.015 "
+    "--betas 0.9,0.98 --epochs 40",
+    "Yelp2018 LightGCN-3 SL@20": f"{YELP_SMALL_STEPS} --loss SLatK --loss.tau 0.14 "
+    "--loss.tau_weight 1.2 --epochs 48",
 }
 
 
