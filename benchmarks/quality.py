@@ -65,8 +65,8 @@ RECIPES = {
     "Yelp2018 LightGCN-3 BSL, longer": f"{YELP_SMALL_STEPS} --loss BSL --loss.weight 1.4 "
     "--loss.tau1 0.15 --loss.tau2 0.15 --epochs 48",
     "Yelp2018 MF SL@20, smaller steps": "--dataset yelp2018 --backbone.init svd --loss SLatK "
-    "--loss.tau 0.1 --loss.tau_weight 1.5 --backbone.dropout 0.1 --batch-size 1024 --lr 0.015 "
-    "--betas 0.9,0.98 --epochs 40",
+    "--loss.tau 0.1 --loss.tau_weight 1.5 --backbone.dropout 0.3 --batch-size 1024 --lr 0.015 "
+    "--betas 0.9,0.98 --epochs 60",
     "Yelp2018 LightGCN-3 SL@20": f"{YELP_SMALL_STEPS} --loss SLatK --loss.tau 0.14 "
     "--loss.tau_weight 1.2 --epochs 48",
 }
