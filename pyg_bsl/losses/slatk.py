@@ -41,8 +41,7 @@ class SLatK(Loss):
         tau: Temperature :math:`\tau` of the softmax.
         tau_weight: Temperature :math:`\tau_w` of the weight; the paper's best are 0.5 to 2.5. The
             lower it is, the more of a positive's pull its weight's own gradient takes off: on
-            Yelp2018 LightGCN was best at 1.2 and MF at 1.5, where at 1 it ended with the popular
-            items.
+            Yelp2018 LightGCN was best at 1.2 and MF at 1.5; at 1, MF ended with the popular items.
         k: List length :math:`K` that is optimised for.
         every: Epochs between refreshes of the thresholds; the paper's are 5 or 20.
         num_negatives: Number :math:`M` of negatives that the sum stands for.

@@ -28,7 +28,6 @@ int permit(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 AMX_CODE = (
     PAIRS_CODE
     + r"""
-#include <stdlib.h>
 
 #define UNIT 256       // pairs of a register, 16 rows of 16: 1 KiB
 

@@ -170,8 +170,6 @@ void gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope, int6
 
 _LOW_TYPES = r"""
 #include <float.h>
-#include <math.h>
-#include <stdlib.h>
 
 typedef uint32_t Pairs __attribute__((vector_size(64)));
 typedef uint32_t UnalignedPairs __attribute__((vector_size(64), aligned(4), may_alias));
