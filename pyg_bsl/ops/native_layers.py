@@ -3,17 +3,15 @@ r"""All layers of a propagation in compiled code, a slab of columns after the ot
 A layer adds up, for each node, the rows of its neighbours, which lie anywhere: the time goes into
 fetching them. Columns do not meet one another in a propagation, so that 16 of them are taken
 through all layers before the next 16: a slab of the rows of one side of the graph is small enough
-for the cache of a core. Weights :math:`1/\sqrt{d_u d_i}` need not be read: the rows are scaled by
-:math:`1/\sqrt{d}` before and after they are added. Neither need indices have more than 16 bits
-where each side has fewer nodes than that counts.
+for the caches of the processors, which work on it together. Weights :math:`1/\sqrt{d_u d_i}` need
+not be read: the rows are scaled by :math:`1/\sqrt{d}` before and after they are added. Neither need
+indices have more than 16 bits where each side has fewer nodes than that counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
-from itertools import pairwise
 from string import Template
 from typing import Any, NamedTuple
 
@@ -29,6 +27,7 @@ BLOCK = 4  # neighbours that `sum` adds at a time; lists of neighbours are fille
 AHEAD = 64  # rows that are fetched before they are needed
 
 _CODE = Template(r"""
+#include <sched.h>
 #include <stdint.h>
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -39,7 +38,7 @@ typedef float Vector __attribute__((vector_size(64)));
 typedef float UnalignedVector __attribute__((vector_size(64), aligned(4), may_alias));
 
 typedef struct {
-    int64_t size, first, last;  // its nodes, and those to work on
+    int64_t first, last;  // its nodes to work on
     const int64_t *order;
     const float *scale;
     const int64_t *ptr;
@@ -105,29 +104,40 @@ static void leave(const Side *side, int64_t width, int64_t dim, const Vector *st
 #endif
 }
 
-// Some of the steps 0 to `num_layers` for a slab of `width` columns. The memory holds layer 0 and
-// two that take turns, each of both sides, with a row of zeros behind either.
-void propagate(int64_t step, int64_t end, int64_t num_layers, int64_t mean, int64_t width,
-               int64_t dim, Vector *memory,
-               int64_t size0, int64_t first0, int64_t last0, const int64_t *order0,
-               const float *scale0, const int64_t *ptr0, const Index *col0, const float *x0,
-               float *out0,
-               int64_t size1, int64_t first1, int64_t last1, const int64_t *order1,
-               const float *scale1, const int64_t *ptr1, const Index *col1, const float *x1,
-               float *out1)
+// All layers, by one of some threads that work on the same slab: what one has fetched is near for
+// the others. In each step of a slab they take `parts` as they come, and go on when all are done:
+// none waits for a thread that has not started. `taken` and `done` count the parts of a step from
+// 0. The memory holds layer 0 and two that take turns, each of both sides, with a row of zeros
+// behind either.
+void propagate(int64_t num_layers, int64_t mean, int64_t dim, Vector *memory,
+               int64_t parts, int64_t *taken, int64_t *done,
+               int64_t size0, const int64_t *cut0, const int64_t *order0, const float *scale0,
+               const int64_t *ptr0, const Index *col0, const float *x0, float *out0,
+               int64_t size1, const int64_t *cut1, const int64_t *order1, const float *scale1,
+               const int64_t *ptr1, const Index *col1, const float *x1, float *out1)
 {
-    const Side sides[2] = {{size0, first0, last0, order0, scale0, ptr0, col0, x0, out0},
-                           {size1, first1, last1, order1, scale1, ptr1, col1, x1, out1}};
     const int64_t second = size0 + 1, stride = second + size1 + 1;
-    for (; step < end; step++) {
-        const Vector *from = memory + (step > 1 ? 1 + step % 2 : 0) * stride;
-        Vector *to = memory + (1 + (step + 1) % 2) * stride;
-        for (int n = 0; n < 2; n++) {
-            const int64_t own = n ? second : 0, other = n ? 0 : second;
-            if (step == 0) enter(sides + n, width, dim, memory + own);
-            else if (step < num_layers) layer(sides + n, memory + own, from + other, to + own);
-            else leave(sides + n, width, dim, mean ? memory + own : 0, from + other,
-                       mean ? 1 / (float)(num_layers + 1) : 1);
+    for (int64_t column = 0; column < dim; column += $lanes) {
+        const int64_t width = dim - column < $lanes ? dim - column : $lanes;
+        for (int64_t step = 0; step <= num_layers; step++, taken++, done++) {
+            const Vector *from = memory + (step > 1 ? 1 + step % 2 : 0) * stride;
+            Vector *to = memory + (1 + (step + 1) % 2) * stride;
+            for (int64_t n; (n = __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED)) < parts;) {
+                const Side sides[2] = {{cut0[n], cut0[n + 1], order0, scale0, ptr0, col0,
+                                        x0 + column, out0 + column},
+                                       {cut1[n], cut1[n + 1], order1, scale1, ptr1, col1,
+                                        x1 + column, out1 + column}};
+                for (int s = 0; s < 2; s++) {
+                    const int64_t own = s ? second : 0, other = s ? 0 : second;
+                    if (step == 0) enter(sides + s, width, dim, memory + own);
+                    else if (step < num_layers)
+                        layer(sides + s, memory + own, from + other, to + own);
+                    else leave(sides + s, width, dim, mean ? memory + own : 0, from + other,
+                               mean ? 1 / (float)(num_layers + 1) : 1);
+                }
+                __atomic_fetch_add(done, 1, __ATOMIC_RELEASE);
+            }
+            while (__atomic_load_n(done, __ATOMIC_ACQUIRE) < parts) sched_yield();
         }
     }
 }
@@ -183,10 +193,12 @@ class Side(NamedTuple):
         ]
         return cls(F.pad(order, (0, AHEAD)), _scale(counts), ptr, col.to(index))
 
-    def parts(self, number: int) -> list[tuple[int, int]]:
-        """First and last node of parts with about as many neighbours each."""
-        cuts = torch.searchsorted(self.ptr, torch.arange(1, number) * self.ptr[-1] // number)
-        return list(pairwise([0, *cuts.tolist(), len(self.scale)]))
+    def cuts(self, parts: int) -> Tensor:
+        """Where parts with about as many neighbours each begin, and the last one ends."""
+        wanted = torch.arange(parts + 1, device=self.ptr.device) * self.ptr[-1] // parts
+        cuts = torch.searchsorted(self.ptr, wanted)
+        cuts[-1] = len(self.scale)  # behind those without neighbours
+        return cuts
 
 
 def _scale(counts: Tensor) -> Tensor:
@@ -280,31 +292,14 @@ class NativeLayers(NamedTuple):
         if not whole.numel():
             return whole
         out = whole.split(sizes)
-        num_slabs = -(-dim // LANES)
         workers = num_workers(torch.get_num_threads())
-        parts = max(1, workers // num_slabs)
-        num_tasks = num_slabs * parts
-        workers = min(workers, num_tasks)
-        cuts = [side.parts(parts) for side in self.sides]
-        memory = [self._take() for _ in range(min(workers, num_slabs))]
-
-        def work(mine: range, steps: range) -> None:
-            for task in (task for first in mine for task in range(first, num_tasks, workers)):
-                slab, part = divmod(task, parts)
-                columns = slice(LANES * slab, LANES * (slab + 1))
-                width = min(LANES, dim - columns.start)
-                args: list[int | Tensor] = [steps.start, steps.stop, num_layers, mean, width, dim]
-                args.append(memory[slab % workers])
-                for side, cut, table, rows in zip(self.sides, cuts, tables, out, strict=True):
-                    args += [len(side.scale), *cut[part], *side]
-                    args += [table[:, columns], rows[:, columns]]
-                call(self.library.propagate, *args)
-
-        # Slabs are independent; the parts of one meet after each step.
-        every = range(num_layers + 1)
-        for steps in [every] if parts == 1 else [range(step, step + 1) for step in every]:
-            share(partial(work, steps=steps), workers, workers)
-        self.spare.extend(memory)
+        memory, num_steps = self._take(), -(-dim // LANES) * (num_layers + 1)
+        taken, done = torch.zeros(2, num_steps, dtype=torch.int64, device="cpu")
+        args: list[int | Tensor] = [num_layers, mean, dim, memory, workers, taken, done]
+        for side, table, rows in zip(self.sides, tables, out, strict=True):
+            args += [len(side.scale), side.cuts(workers), *side, table, rows]
+        share(lambda _: call(self.library.propagate, *args), workers, workers)
+        self.spare.append(memory)
         return whole
 
     def _take(self) -> Tensor:

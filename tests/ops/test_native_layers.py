@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops import propagation
+from pyg_bsl.ops import native_layers, propagation
 from pyg_bsl.ops.native_layers import NativeLayers
 from pyg_bsl.ops.propagation import layer_mean, propagate
 from tests.nn.graphs import to_csr
@@ -174,6 +174,14 @@ def test_not_a_number_stays_where_it_is():
     x[2] = float("nan")
     out = propagate(adjacency, x, method="compiled")
     assert torch.equal(out.isnan().any(1), torch.cat([torch.zeros(USERS, dtype=bool), met[2]]))
+
+
+def test_no_thread_waits_for_one_that_has_not_started(threads, monkeypatch):
+    adjacency, x = to_csr(matrix(pairs()).float()), rows(40)
+    expected = layer_mean(adjacency, x, 3, method="compiled")
+    threads(3)
+    monkeypatch.setattr(native_layers, "share", lambda work, size, workers: work(range(1)))
+    assert torch.equal(layer_mean(adjacency, x, 3, method="compiled"), expected)
 
 
 def test_threads_may_propagate_at_the_same_time():
