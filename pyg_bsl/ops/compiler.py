@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -107,16 +108,30 @@ def processor_has(*names: str) -> bool:
     return all(bool(capabilities.get(name, False)) for name in names)
 
 
-def call(function: Any, *args: int | Tensor | None) -> None:
-    """Call a C function with numbers as ``int64_t`` and tensors as pointers, None as NULL."""
+def call(function: Any, *args: Any) -> None:
+    """Call a C function with numbers as ``int64_t`` and tensors as pointers, None as NULL.
+
+    What is of C, such as another function, is passed on.
+    """
     function(
         *(
             ctypes.c_int64(x)
             if isinstance(x, int)
-            else ctypes.c_void_p(None if x is None else x.data_ptr())
+            else _pointer(x)
+            if x is None or isinstance(x, Tensor)
+            else x
             for x in args
         )
     )
+
+
+def pointers(tensors: Sequence[Tensor | None]) -> Any:
+    """The array of pointers to tensors, which have to be kept as long as it is used."""
+    return (ctypes.c_void_p * len(tensors))(*map(_pointer, tensors))
+
+
+def _pointer(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
 
 
 @cache

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pyg_bsl.ops.native_tiles import LogSums
+from pyg_bsl.ops.native_tiles import RowGradients
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores
 from pyg_bsl.ops.walk import fits_whole_rows, same_weight, walk_keys, walk_rows
@@ -110,29 +110,31 @@ def _sums_and_gradients(logits: LazyScores, shift: bool) -> tuple[Tensor, Tensor
     weight = query.new_ones(query.size(0))  # rows of each query
     if logits.rows is not None:
         weight = logits.rows.counts().to(query.dtype)
+    total, share = torch.empty_like(weight), torch.empty_like(weight)
     top = torch.zeros_like(weight) if shift else None
-    sums = LogSums(torch.empty_like(weight), top, torch.empty_like(weight), torch.zeros_like(query))
+    grad_query = torch.zeros_like(query)
 
     def visit_all(part: slice, tiles: TileScores, grad_key: Tensor) -> bool:
-        return tiles.log_sums(part, weight[part], sums.of(part), grad_key)
+        own_top = None if top is None else top[part]
+        slopes = tiles.log_sum_slopes(weight[part], total[part], own_top)
+        return tiles.walk(part, slopes, RowGradients(share[part], grad_query[part], grad_key))
 
     def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
-        own = sums.of(part)
         if log_weight is not None:
             tile += log_weight
-        if own.top is not None:
-            own.top.copy_(_top(tile))
-            tile -= own.top[:, None]
-        own.total.copy_(tiles.exponentials(tile))
-        torch.div(weight[part], own.total, out=own.share).masked_fill_(own.total == 0, 0)
-        scaled = own.share[:, None] * query[part]
-        tiles.add_gradients(tile, scaled, 0, tile.size(1), own.grad_query, grad_key)
+        if top is not None:
+            top[part] = _top(tile)
+            tile -= top[part, None]
+        total[part] = tiles.exponentials(tile)
+        share[part] = (weight[part] / total[part]).masked_fill_(total[part] == 0, 0)
+        scaled = share[part, None] * query[part]
+        tiles.add_gradients(tile, scaled, 0, tile.size(1), grad_query[part], grad_key)
 
     grad_key = walk_rows(logits, visit, visit_all)
-    log_sum = sums.total.log()
+    log_sum = total.log()
     if top is not None:
         log_sum += top
-    return log_sum, sums.grad_query.mul_(sums.share[:, None]), grad_key
+    return log_sum, grad_query.mul_(share[:, None]), grad_key
 
 
 def _sums(logits: LazyScores, shift: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""C code of the exponentials of tiles of logits, and of log-sums over all tiles of a thread."""
+"""C code of the exponentials of tiles of logits, and of the slopes of their log-sums."""
 
 from __future__ import annotations
 
@@ -8,90 +8,6 @@ _HEAD = r"""
 #ifdef __clang__
 #error "It would call exp number by number: GCC with glibc"
 #endif
-"""
-
-_LOG_SUMS = r"""
-// The exponential of every number of the tile, and the sums over its rows.
-void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *sums)
-{
-    for (int64_t r = 0; r < rows; r++, tile += stride) {
-        double sum = 0;
-        for (int64_t start = 0; start < num_keys; start += CHUNK)
-            sum += exp_chunk(least(CHUNK, num_keys - start), tile + start);
-        sums[r] = (T)sum;
-    }
-}
-
-// Numbers less the largest, which is returned; nothing is taken off where all are -infinity.
-static T less_top(int64_t count, T *x)
-{
-    T top = -INFINITY;
-    #pragma omp simd reduction(max : top)
-    for (int64_t j = 0; j < count; j++) top = x[j] > top ? x[j] : top;
-    if (top == -INFINITY) return 0;
-    for (int64_t j = 0; j < count; j++) x[j] -= top;
-    return top;
-}
-
-// Of queries, `height` at a time: the sums of the exponentials of their logits (less `top`), their
-// weights over these, and the gradients of the weighted log-sums; that to a query is still to be
-// multiplied by its share. What there is none of is NULL.
-void log_sums(int64_t num_queries, int64_t num_keys, int64_t dim, int64_t height, const T *query,
-              const T *packed, const void *key, T *tile, int64_t stride, const T *log_weight,
-              const char *mask, int64_t num_drops, const int64_t *drop_row, const int64_t *drop_col,
-              const T *weight, T *total, T *top, T *share, T *grad_query, T *grad_key)
-{
-    T *scaled = aligned_alloc(64, PADDED(height) * dim * sizeof(T));
-    void *room = aligned_alloc(64, ROOM(height, dim));
-    for (int64_t first = 0; first < num_queries; first += height) {
-        const int64_t rows = least(height, num_queries - first);
-        scores(rows, num_keys, dim, query, packed, tile, stride);
-        for (; num_drops > 0 && *drop_row < first + rows; num_drops--)
-            tile[(*drop_row++ - first) * stride + *drop_col++] = -INFINITY;
-        for (int64_t r = 0; r < rows; r++) {
-            T *x = tile + r * stride;
-            if (mask)
-                for (int64_t j = 0; j < num_keys; j++)
-                    if (mask[(first + r) * num_keys + j]) x[j] = -INFINITY;
-            if (log_weight)
-                for (int64_t j = 0; j < num_keys; j++) x[j] += log_weight[j];
-            if (top) top[first + r] = less_top(num_keys, x);
-        }
-        exponentials(rows, num_keys, tile, stride, total + first);
-        for (int64_t r = 0; r < rows; r++) {
-            const T sum = total[first + r], own = sum == 0 ? 0 : weight[first + r] / sum;
-            share[first + r] = own;
-            for (int64_t k = 0; k < dim; k++) scaled[r * dim + k] = own * query[r * dim + k];
-        }
-        add_gradients(rows, num_keys, dim, tile, stride, key, scaled, grad_query, grad_key, room);
-        query += rows * dim;
-        grad_query += rows * dim;
-    }
-    free(scaled);
-    free(room);
-}
-"""
-
-_GRADIENTS = r"""
-#define ROOM(rows, dim) (PADDED(rows) * PANEL * sizeof(T))
-static void add_gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope,
-                          int64_t stride, const void *key, const T *query, T *grad_query,
-                          T *grad_key, void *room)
-{
-    gradients(rows, num_keys, dim, slope, stride, key, query, grad_query, grad_key, room);
-}
-"""
-
-_LOW_GRADIENTS = r"""
-#define ROOM(rows, dim) (PADDED(rows) * (LOW_PANEL + (dim) / 2) * sizeof(uint32_t))
-static void add_gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *slope,
-                          int64_t stride, const void *key, const T *query, T *grad_query,
-                          T *grad_key, void *room)
-{
-    uint32_t *pairs = room, *piece = pairs + PADDED(rows) * dim / 2;
-    pair_rows(rows, dim, query, pairs);
-    low_gradients(rows, num_keys, dim, slope, stride, key, pairs, grad_query, grad_key, piece);
-}
 """
 
 _EXP_DOUBLE = r"""
@@ -148,13 +64,53 @@ static double exp_chunk(int64_t count, float *x)
 }
 """
 
+_SLOPES = r"""
+// The exponential of every number of the tile, and the sums over its rows.
+void exponentials(int64_t rows, int64_t num_keys, T *tile, int64_t stride, T *sums)
+{
+    for (int64_t r = 0; r < rows; r++, tile += stride) {
+        double sum = 0;
+        for (int64_t start = 0; start < num_keys; start += CHUNK)
+            sum += exp_chunk(least(CHUNK, num_keys - start), tile + start);
+        sums[r] = (T)sum;
+    }
+}
 
-def log_sums_code(double: bool, low: bool) -> str:
+// Numbers less the largest, which is returned; nothing is taken off where all are -infinity.
+static T less_top(int64_t count, T *x)
+{
+    T top = -INFINITY;
+    #pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < count; j++) top = x[j] > top ? x[j] : top;
+    if (top == -INFINITY) return 0;
+    for (int64_t j = 0; j < count; j++) x[j] -= top;
+    return top;
+}
+
+// Slopes of log-sums: of each key what is added to its scores, of each row the weight of its
+// log-sum and where to write the sum of its exponentials, and the top that is taken off; NULL where
+// there is none.
+void log_sum_slopes(int64_t first, int64_t rows, int64_t num_keys, T *tile, int64_t stride,
+                    T *const *state, T *share)
+{
+    const T *log_weight = state[0], *weight = state[1] + first;
+    T *total = state[2] + first, *top = state[3] ? state[3] + first : 0;
+    for (int64_t r = 0; r < rows; r++) {
+        T *x = tile + r * stride;
+        if (log_weight)
+            for (int64_t j = 0; j < num_keys; j++) x[j] += log_weight[j];
+        if (top) top[r] = less_top(num_keys, x);
+    }
+    exponentials(rows, num_keys, tile, stride, total);
+    for (int64_t r = 0; r < rows; r++) share[r] = total[r] == 0 ? 0 : weight[r] / total[r];
+}
+"""
+
+
+def exp_code(double: bool) -> str:
     """The code, for what :mod:`pyg_bsl.ops.native_tiles` defines before it.
 
     Args:
         double: Whether numbers are of 64 bits.
-        low: Whether gradients are products of bfloat16 numbers.
     """
-    exp = _EXP_DOUBLE if double else _EXP_FLOAT
-    return _HEAD + exp + (_LOW_GRADIENTS if low else _GRADIENTS) + _LOG_SUMS
+    return _HEAD + (_EXP_DOUBLE if double else _EXP_FLOAT) + _SLOPES

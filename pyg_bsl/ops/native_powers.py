@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from pyg_bsl.ops.compiler import call, compiled, pays
+from pyg_bsl.ops.native_tiles import Slopes
 
 _LOOPS = Template(r"""
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -91,6 +93,21 @@ void gaps(int64_t num_rows, int64_t num_keys, int64_t stride, T *x, const T *wei
     }
 }
 
+// Slopes of the logs of what gaps() sums, for the walk over tiles: of weights and y, and where to
+// write the rest, as there.
+void gap_slopes(int64_t first, int64_t rows, int64_t num_keys, T *tile, int64_t stride,
+                T *const *state, T *share)
+{
+    const T *weight = state[0], *y = state[1] + first;
+    T *top = state[2] + first, *total = state[3] + first, *lower = state[4] + first;
+    gaps(rows, num_keys, stride, tile, weight, y, top, total, lower);
+    for (int64_t r = 0; r < rows; r++) {
+        const T whole = y[r] + top[r];
+        // No slope where even the largest 1 + d is 0, nor where there is nothing to sum.
+        share[r] = whole <= 2 * $tiny || total[r] == 0 ? 0 : M / (total[r] * whole);
+    }
+}
+
 // sums[r][k] = sum over j of weight[j] x[r][j]^(k + 1); equal weights where `weight` is NULL.
 void power_sums(int64_t num_rows, int64_t num_keys, int64_t stride, const T *x, const T *weight,
                 T *sums)
@@ -167,6 +184,12 @@ class NativePowers(NamedTuple):
         call(self.library.gaps, *x.shape, x.stride(0), x, weight, y, top, total, lower)
         return top, total, lower
 
+    def gap_slopes(
+        self, y: Tensor, weight: Tensor | None, top: Tensor, total: Tensor, lower: Tensor
+    ) -> Slopes:
+        """What makes :meth:`gaps` of all tiles; ``top`` holds what it is at least."""
+        return Slopes(self.library.gap_slopes, (weight, y, top, total, lower))
+
     def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
         """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""
         out = x.new_empty(x.size(0), self.m)
@@ -198,6 +221,7 @@ def native_powers(m: int, like: Tensor, size: int) -> NativePowers | None:
         type="double" if double else "float",
         power=m,
         lanes=8 if double else 16,
+        tiny="DBL_MIN" if double else "FLT_MIN",
         squares=" ".join(_squares(m - 1)),
     )
     library = compiled(source)

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.compiler import call, compiled, pays, processor_has
+from pyg_bsl.ops.compiler import call, compiled, pays, pointers, processor_has
 from pyg_bsl.ops.native_amx import AMX_CODE, AMX_DIM, has_amx
-from pyg_bsl.ops.native_exp import log_sums_code
+from pyg_bsl.ops.native_exp import exp_code
+from pyg_bsl.ops.native_rows import walk_code
 from pyg_bsl.ops.native_vector import LOW_VECTOR_CODE, VECTOR_CODE
 
 PANEL_BYTES = 256  # four vectors of 512 bits
@@ -49,29 +50,34 @@ typedef T UnalignedVector __attribute__((vector_size(64), aligned(sizeof(T)), ma
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 $products
-$log_sums""")
+$exponentials
+$walk""")
 
 
-class LogSums(NamedTuple):
-    """Sums of exponentials over rows of logits, and what the gradient of their weighted logs needs.
+class Slopes(NamedTuple):
+    """Compiled code that makes slopes of the scores of rows, in their place.
 
     Args:
-        total: The sums, ``[q]``, of logits less :attr:`top`.
-        top: Largest logit of each row, ``[q]``, 0 where all are dropped; :obj:`None` to take
-            nothing off.
-        share: The weight of each row over its sum, ``[q]``; 0 where all are dropped.
-        grad_query: Gradient to the queries over their shares, ``[q, D]``; it is added to.
+        function: ``Slopes`` of :mod:`pyg_bsl.ops.native_rows`.
+        state: Where it finds what it needs and writes what it finds.
     """
 
-    total: Tensor
-    top: Tensor | None
+    function: Any
+    state: tuple[Tensor | None, ...]
+
+
+class RowGradients(NamedTuple):
+    """What is found of queries whose slopes were made.
+
+    Args:
+        share: What the slopes of each query are to be multiplied by, ``[q]``.
+        grad_query: Gradient to the queries over their shares, ``[q, D]``; it is added to.
+        grad_key: Gradient to the keys, ``[n, D]``; it is added to.
+    """
+
     share: Tensor
     grad_query: Tensor
-
-    def of(self, part: slice) -> LogSums:
-        """Those of some queries."""
-        top = None if self.top is None else self.top[part]
-        return LogSums(self.total[part], top, self.share[part], self.grad_query[part])
+    grad_key: Tensor
 
 
 class NativeTiles(NamedTuple):
@@ -131,39 +137,36 @@ class NativeTiles(NamedTuple):
         call(self.library.exponentials, *tile.shape, tile, tile.stride(0), sums)
         return sums
 
-    def log_sums(
+    def walk(
         self,
         query: Tensor,
         packed: Tensor,
         key: Tensor,
         tile: Tensor,
-        log_weight: Tensor | None,
         gone: Tensor | tuple[Tensor, Tensor] | None,
-        weight: Tensor,
-        sums: LogSums,
-        grad_key: Tensor,
+        slopes: Slopes,
+        grads: RowGradients,
     ) -> None:
-        """Log-sums of exponentials and their gradients, a tile of queries after the other.
+        """Slopes of scores and their gradients, a tile of queries after the other.
 
         Args:
             query: Queries, ``[q, D]``.
             packed: Keys, as :meth:`pack` lays them out.
             key: Keys ``[n, D]``, or what :meth:`pair_rows` makes of them if :attr:`low`.
             tile: Room for the scores of as many queries as are taken at once.
-            log_weight: What is added to the scores of each key, ``[n]``.
-            gone: Scores that do not count: boolean ``[q, n]``, or rows, ascending, and columns.
-            weight: Weight of each log-sum, ``[q]``.
-            sums: Where to write what is found.
-            grad_key: The gradient to the keys is added to it, ``[n, D]``.
+            gone: Scores that do not count, and are ``-inf``: boolean ``[q, n]``, or rows,
+                ascending, and columns.
+            slopes: What puts slopes in their place.
+            grads: Where to write what is found.
         """
         mask = gone if isinstance(gone, Tensor) else None
         row, col = gone if isinstance(gone, tuple) else (None, None)
         call(
-            self.library.log_sums,
+            self.library.walk,
             *(query.size(0), tile.size(1), query.size(1), tile.size(0)),
-            *(query, packed, key, tile, tile.stride(0), log_weight, mask),
+            *(query, packed, key, tile, tile.stride(0), mask),
             *(0 if row is None else row.numel(), row, col),
-            *(weight, sums.total, sums.top, sums.share, sums.grad_query, grad_key),
+            *(slopes.function, pointers(slopes.state), *grads),
         )
 
 
@@ -219,6 +222,7 @@ def _source(dtype: torch.dtype, low: bool, amx: bool) -> str:
         type="double" if double else "float",
         low_panel=LOW_PANEL,
         low_rows=LOW_ROWS,
-        log_sums=log_sums_code(double, low),
+        exponentials=exp_code(double),
+        walk=walk_code(low),
         products=AMX_CODE if amx else LOW_VECTOR_CODE if low else VECTOR_CODE,
     )

@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 
 from pyg_bsl.ops.fused import wants_gradient, without_vectors
 from pyg_bsl.ops.native_powers import NativePowers, native_powers
+from pyg_bsl.ops.native_tiles import RowGradients
 from pyg_bsl.ops.scores import LazyScores
 from pyg_bsl.ops.tiles import TileScores, tile_size
 from pyg_bsl.ops.walk import fits_whole_rows, same_weight, walk_keys, walk_rows
@@ -127,6 +128,10 @@ def _pairs_and_gradients(
     total, lower, top = torch.empty_like(y), torch.empty_like(y), _least(query)
     factor, grad_query = torch.empty_like(y), torch.zeros_like(query)
 
+    def visit_all(part: slice, tiles: TileScores, grad_key: Tensor) -> bool:
+        slopes = passes.gap_slopes(y[part], weight, top[part], total[part], lower[part])
+        return tiles.walk(part, slopes, RowGradients(factor[part], grad_query[part], grad_key))
+
     def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
         top[part], total[part], lower[part] = passes.gaps(tile, y[part], weight, top[part])
         own = m * _part_of_total(total[part], y[part] + top[part])
@@ -134,7 +139,7 @@ def _pairs_and_gradients(
         scaled = factor[part] * query[part]
         tiles.add_gradients(tile, scaled, 0, tile.size(1), grad_query[part], grad_key)
 
-    grad_key = walk_rows(halves, visit)
+    grad_key = walk_rows(halves, visit, visit_all)
     grad_query *= factor
     return total, factor * lower, top, grad_query, grad_key
 
@@ -265,6 +270,9 @@ class PlainPowers(NamedTuple):
         if weight is not None:
             x *= weight
         return top, (x * t).sum(1, keepdim=True), x.sum(1, keepdim=True)
+
+    def gap_slopes(self, *_: Tensor | None) -> None:
+        """None: only compiled code walks over all tiles by itself."""
 
     def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
         """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_bsl.ops.native_tiles import LINE_BYTES, LogSums, native_tiles
+from pyg_bsl.ops.native_tiles import LINE_BYTES, RowGradients, Slopes, native_tiles
 from pyg_bsl.ops.scores import LazyScores
 
 CPU_TILE = 1 << 19
@@ -138,20 +138,33 @@ class TileScores:
             return self._native.exponentials(tile)
         return tile.exp_().sum(1)
 
-    def log_sums(self, part: slice, weight: Tensor, sums: LogSums, grad_key: Tensor) -> bool:
-        """Sums of the exponentials of all scores of some queries, and the gradients of their logs.
+    def log_sum_slopes(self, weight: Tensor, total: Tensor, top: Tensor | None) -> Slopes | None:
+        """Slopes of the log-sums of the exponentials of some queries' scores, for :meth:`walk`.
+
+        Args:
+            weight: Weight of each log-sum, ``[q]``.
+            total: Where to write the sums, of scores less ``top``, ``[q]``.
+            top: Where to write the largest score of each query, ``[q]``, 0 where all are dropped;
+                :obj:`None` to take nothing off.
+        """
+        if self._native is None:
+            return None
+        state = self.scores.log_weight, weight, total, top
+        return Slopes(self._native.library.log_sum_slopes, state)
+
+    def walk(self, part: slice, slopes: Slopes | None, grads: RowGradients) -> bool:
+        """Slopes of all scores of some queries, and their gradients, a tile after the other.
 
         Args:
             part: The queries.
-            weight: Weight of each one's log-sum, ``[q]``.
-            sums: Where to write what is found, for these queries.
-            grad_key: The gradient to the keys is added to it, ``[N, D]``.
+            slopes: What makes the slopes.
+            grads: Where to write what is found of these queries.
 
         Returns:
             Whether that was done: only compiled code does it.
         """
         native, drop = self._native, self.scores.drop
-        if native is None or (self._low and not native.low):
+        if native is None or slopes is None or (self._low and not native.low):
             return False
         gone: Tensor | tuple[Tensor, Tensor] | None = None
         if isinstance(drop, Tensor):
@@ -160,16 +173,14 @@ class TileScores:
             cut = slice(drop.bounds[part.start], drop.bounds[part.stop])
             gone = drop.row[cut] - part.start, drop.col[cut].contiguous()
         every = 0, self.scores.key.size(0)
-        native.log_sums(
+        native.walk(
             self.scores.query[part],
             self._key(*every),
             self._rounded(*every) if native.low else self.scores.key,
             self._buffer[:, : self.width],
-            self.scores.log_weight,
             gone,
-            weight,
-            sums,
-            grad_key,
+            slopes,
+            grads,
         )
         return True
 

@@ -88,6 +88,25 @@ def test_losses_equal_dense_ones(rows, drop, weighted, dtype) -> None:
         assert_same(lambda s: log_mean_exp(s, 0.01), scores, tol=shifted)
         pos = per_row(scores, seed)
         assert_same(lambda s, p=pos: log_mean_power(s, p, 5.0), scores, [pos])
+        inside, bounded = pos.detach().clamp(-1, 1).requires_grad_(), replace(scores, bounded=True)
+        assert_same(lambda s, p=inside: log_mean_power(s, p, 5), bounded, [inside])
+
+
+@BOTH_TYPES
+def test_powers_of_dead_and_of_dropped_rows_have_no_gradient(dtype) -> None:
+    query = torch.eye(3, 16, dtype=dtype).requires_grad_()
+    key = -query.detach()[:1].repeat(20, 1).requires_grad_()
+    operations(query, key)
+    drop = torch.zeros(3, 20, dtype=torch.bool)
+    drop[1] = True
+    pos = torch.tensor([1.0, torch.nan, 0.5], dtype=dtype).requires_grad_()
+    scores = LazyScores(query, key, drop=drop, bounded=True)
+    out = log_mean_power(scores, pos, 5)
+    grads = torch.autograd.grad(out.sum(), (query, key, pos))
+    assert out.isfinite().all() and out[1] == 0 and out[0] < -50
+    assert all(grad.isfinite().all() for grad in grads)
+    assert not grads[0][:2].any() and not grads[2][:2].any()
+    assert grads[0][2].any() and grads[1].any() and grads[2][2] != 0
 
 
 def test_vectors_that_do_not_fit_are_left_to_pytorch() -> None:
