@@ -62,13 +62,13 @@ class _LogMeanExp(torch.autograd.Function):
         shift = _needs_shift(scores, tau)
         # From here on scores are logits.
         logits = replace(scores, query=query / tau, key=key, log_weight=log_weight)
-        grads: list[Tensor] = []
-        if at_once:
-            log_sum, *grads = _sums_and_gradients(logits, shift)
-        else:
-            log_sum = _sums(logits, shift)
         mass = scores.query_mass()
         empty = mass == 0
+        grads: list[Tensor] = []
+        if at_once:
+            log_sum, *grads = _sums_and_gradients(logits, shift, empty)
+        else:
+            log_sum = _sums(logits, shift)
         log_sum.masked_fill_(empty, 0)
         out = log_sum - mass.masked_fill(empty, 1).log()
         out.masked_fill_(empty, 0)
@@ -104,12 +104,18 @@ def _needs_shift(scores: LazyScores, tau: float) -> bool:
     return 1 / tau - lowest > LARGEST_LOGIT
 
 
-def _sums_and_gradients(logits: LazyScores, shift: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-sums ``[Q]`` and the gradients to queries and keys of the sum over rows, in one pass."""
+def _sums_and_gradients(
+    logits: LazyScores, shift: bool, empty: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-sums ``[Q]`` and the gradients to queries and keys of the sum over rows, in one pass.
+
+    Rows of ``empty`` queries pass none.
+    """
     query, log_weight = logits.query, logits.log_weight
     weight = query.new_ones(query.size(0))  # rows of each query
     if logits.rows is not None:
         weight = logits.rows.counts().to(query.dtype)
+    weight.masked_fill_(empty, 0)
     total, share = torch.empty_like(weight), torch.empty_like(weight)
     top = torch.zeros_like(weight) if shift else None
     grad_query = torch.zeros_like(query)

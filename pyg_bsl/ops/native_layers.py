@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_bsl.ops.compiler import call, compiled
-from pyg_bsl.ops.workers import num_workers, share
+from pyg_bsl.ops.workers import share
 
 LANES = 16  # columns of a slab: a cache line of float32
 BLOCK = 4  # neighbours that `sum` adds at a time; lists of neighbours are filled up to a multiple
@@ -105,10 +105,10 @@ static void leave(const Side *side, int64_t width, int64_t dim, const Vector *st
 }
 
 // All layers, by one of some threads that work on the same slab: what one has fetched is near for
-// the others. In each step of a slab they take `parts` as they come, and go on when all are done:
-// none waits for a thread that has not started. `taken` and `done` count the parts of a step from
-// 0. The memory holds layer 0 and two that take turns, each of both sides, with a row of zeros
-// behind either.
+// the others. In each step of a slab they take parts as they come, usually one each, and go on when
+// all are done: none waits for a thread that has not started. `taken` and `done` count, from 0, the
+// parts of each step of each slab. The memory holds layer 0 and two that take turns, each of both
+// sides, with a row of zeros behind either.
 void propagate(int64_t num_layers, int64_t mean, int64_t dim, Vector *memory,
                int64_t parts, int64_t *taken, int64_t *done,
                int64_t size0, const int64_t *cut0, const int64_t *order0, const float *scale0,
@@ -292,7 +292,7 @@ class NativeLayers(NamedTuple):
         if not whole.numel():
             return whole
         out = whole.split(sizes)
-        workers = num_workers(torch.get_num_threads())
+        workers = torch.get_num_threads()
         memory, num_steps = self._take(), -(-dim // LANES) * (num_layers + 1)
         taken, done = torch.zeros(2, num_steps, dtype=torch.int64, device="cpu")
         args: list[int | Tensor] = [num_layers, mean, dim, memory, workers, taken, done]

@@ -93,18 +93,18 @@ void gaps(int64_t num_rows, int64_t num_keys, int64_t stride, T *x, const T *wei
     }
 }
 
-// Slopes of the logs of what gaps() sums, for the walk over tiles: of weights and y, and where to
-// write the rest, as there.
+// Slopes of the logs of what gaps() sums, for the walk over tiles. `state` has its weights; of each
+// row M, or 0 where its keys weigh nothing, and y; and where to write the rest, as there.
 void gap_slopes(int64_t first, int64_t rows, int64_t num_keys, T *tile, int64_t stride,
                 T *const *state, T *share)
 {
-    const T *weight = state[0], *y = state[1] + first;
-    T *top = state[2] + first, *total = state[3] + first, *lower = state[4] + first;
+    const T *weight = state[0], *times = state[1] + first, *y = state[2] + first;
+    T *top = state[3] + first, *total = state[4] + first, *lower = state[5] + first;
     gaps(rows, num_keys, stride, tile, weight, y, top, total, lower);
     for (int64_t r = 0; r < rows; r++) {
         const T whole = y[r] + top[r];
-        // No slope where even the largest 1 + d is 0, nor where there is nothing to sum.
-        share[r] = whole <= 2 * $tiny || total[r] == 0 ? 0 : M / (total[r] * whole);
+        // None where even the largest 1 + d is 0, nor of an empty sum.
+        share[r] = whole <= 2 * $tiny || total[r] == 0 ? 0 : times[r] / (total[r] * whole);
     }
 }
 
@@ -185,10 +185,25 @@ class NativePowers(NamedTuple):
         return top, total, lower
 
     def gap_slopes(
-        self, y: Tensor, weight: Tensor | None, top: Tensor, total: Tensor, lower: Tensor
+        self,
+        weight: Tensor | None,
+        times: Tensor,
+        y: Tensor,
+        top: Tensor,
+        total: Tensor,
+        lower: Tensor,
     ) -> Slopes:
-        """What makes :meth:`gaps` of all tiles; ``top`` holds what it is at least."""
-        return Slopes(self.library.gap_slopes, (weight, y, top, total, lower))
+        """What makes the slopes of all tiles by :meth:`gaps`; ``top`` holds what it is at least.
+
+        Args:
+            weight: Weight of each key, ``[N]``.
+            times: ``m`` of each row, 0 where its keys weigh nothing, ``[R, 1]``.
+            y: As there.
+            top: What it returns, here and in the next two: ``[R, 1]`` each.
+            total: Sums of powers ``m``.
+            lower: Sums of powers ``m - 1``.
+        """
+        return Slopes(self.library.gap_slopes, (weight, times, y, top, total, lower))
 
     def sums(self, x: Tensor, weight: Tensor | None, scratch: Tensor) -> Tensor:
         """Sums over each row of the weighted powers 1 to ``m`` of ``x``, ``[R, m]``."""

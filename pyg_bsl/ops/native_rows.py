@@ -27,15 +27,15 @@ static void add_gradients(int64_t rows, int64_t num_keys, int64_t dim, const T *
 _WALK = r"""
 // Puts slopes in the place of the scores of some rows, the first of which is number `first` of what
 // `state` points to, and finds what each row's slopes are to be multiplied by.
-typedef void Slopes(int64_t first, int64_t rows, int64_t num_keys, T *tile, int64_t stride,
-                    T *const *state, T *share);
+typedef void MakeSlopes(int64_t first, int64_t rows, int64_t num_keys, T *tile, int64_t stride,
+                        T *const *state, T *share);
 
 // Slopes and gradients of queries, `height` at a time; the gradient to a query is still to be
 // multiplied by its share. Scores are dropped by a mask, or by rows, ascending, and columns; NULL
 // is none.
 void walk(int64_t num_queries, int64_t num_keys, int64_t dim, int64_t height, const T *query,
           const T *packed, const void *key, T *tile, int64_t stride, const char *mask,
-          int64_t num_drops, const int64_t *drop_row, const int64_t *drop_col, Slopes *slopes,
+          int64_t num_drops, const int64_t *drop_row, const int64_t *drop_col, MakeSlopes *make,
           T *const *state, T *share, T *grad_query, T *grad_key)
 {
     T *scaled = aligned_alloc(64, PADDED(height) * dim * sizeof(T));
@@ -49,7 +49,7 @@ void walk(int64_t num_queries, int64_t num_keys, int64_t dim, int64_t height, co
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t j = 0; j < num_keys; j++)
                     if (mask[(first + r) * num_keys + j]) tile[r * stride + j] = -INFINITY;
-        slopes(first, rows, num_keys, tile, stride, state, share + first);
+        make(first, rows, num_keys, tile, stride, state, share + first);
         for (int64_t r = 0; r < rows; r++)
             for (int64_t k = 0; k < dim; k++)
                 scaled[r * dim + k] = share[first + r] * query[r * dim + k];

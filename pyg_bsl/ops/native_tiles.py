@@ -1,4 +1,4 @@
-"""The matrix products and exponentials of a tile in compiled code, for processors with AVX-512.
+"""Operations on tiles, and the walk over them, in compiled code for processors with AVX-512.
 
 A tile is flat: some queries against many keys of few components. Libraries' products pack such
 matrices anew at every call, and each takes the tile through memory once more. Here keys are packed
@@ -58,7 +58,7 @@ class Slopes(NamedTuple):
     """Compiled code that makes slopes of the scores of rows, in their place.
 
     Args:
-        function: ``Slopes`` of :mod:`pyg_bsl.ops.native_rows`.
+        function: Of the C type ``MakeSlopes`` of :mod:`pyg_bsl.ops.native_rows`.
         state: Where it finds what it needs and writes what it finds.
     """
 
@@ -67,10 +67,10 @@ class Slopes(NamedTuple):
 
 
 class RowGradients(NamedTuple):
-    """What is found of queries whose slopes were made.
+    """Where to write what is found of queries whose slopes are made.
 
     Args:
-        share: What the slopes of each query are to be multiplied by, ``[q]``.
+        share: What the slopes of each query are to be multiplied by, ``[q]``; overwritten.
         grad_query: Gradient to the queries over their shares, ``[q, D]``; it is added to.
         grad_key: Gradient to the keys, ``[n, D]``; it is added to.
     """
@@ -154,7 +154,7 @@ class NativeTiles(NamedTuple):
             packed: Keys, as :meth:`pack` lays them out.
             key: Keys ``[n, D]``, or what :meth:`pair_rows` makes of them if :attr:`low`.
             tile: Room for the scores of as many queries as are taken at once.
-            gone: Scores that do not count, and are ``-inf``: boolean ``[q, n]``, or rows,
+            gone: Scores that do not count, and are set to ``-inf``: boolean ``[q, n]``, or rows,
                 ascending, and columns.
             slopes: What puts slopes in their place.
             grads: Where to write what is found.
@@ -185,6 +185,8 @@ def native_tiles(query: Tensor, key: Tensor, low: bool = False) -> NativeTiles |
     """
     if not processor_has("avx512_f") or not pays(query, query.size(0) * key.size(0)):
         return None
+    if query.dtype != key.dtype:
+        return None  # PyTorch says what is wrong
     fills = key.size(1) * key.element_size() % LINE_BYTES == 0 and key.size(1) > 0
     if not (fills and query.is_contiguous() and key.is_contiguous()):
         return None

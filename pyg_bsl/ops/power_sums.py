@@ -124,18 +124,19 @@ def _pairs_and_gradients(
     halves: LazyScores, passes: Passes, count: Tensor, y: Tensor
 ) -> tuple[Tensor, ...]:
     """As :func:`_rows_and_gradients`, where row b is query b."""
-    m, query, weight, empty = passes.m, halves.query, _weight(halves), (count == 0)[:, None]
+    m, query, weight = passes.m, halves.query, _weight(halves)
+    times = torch.full_like(y, m).masked_fill_((count == 0)[:, None], 0)
     total, lower, top = torch.empty_like(y), torch.empty_like(y), _least(query)
     factor, grad_query = torch.empty_like(y), torch.zeros_like(query)
 
     def visit_all(part: slice, tiles: TileScores, grad_key: Tensor) -> bool:
-        slopes = passes.gap_slopes(y[part], weight, top[part], total[part], lower[part])
+        own = times[part], y[part], top[part], total[part], lower[part]
+        slopes = passes.gap_slopes(weight, *own)
         return tiles.walk(part, slopes, RowGradients(factor[part], grad_query[part], grad_key))
 
     def visit(part: slice, tile: Tensor, tiles: TileScores, grad_key: Tensor) -> None:
         top[part], total[part], lower[part] = passes.gaps(tile, y[part], weight, top[part])
-        own = m * _part_of_total(total[part], y[part] + top[part])
-        factor[part] = own.masked_fill_(empty[part], 0)
+        factor[part] = times[part] * _part_of_total(total[part], y[part] + top[part])
         scaled = factor[part] * query[part]
         tiles.add_gradients(tile, scaled, 0, tile.size(1), grad_query[part], grad_key)
 
@@ -228,8 +229,9 @@ def _binomial(y: Tensor, top: Tensor, m: int) -> Tensor:
 
 def _part_of_total(total: Tensor, whole: Tensor) -> Tensor:
     """What a row's log-sum gains by a unit of its sum."""
-    # Where even the largest 1 + d is 0, the relu passes no gradient.
-    return (1 / (total * whole)).masked_fill(whole <= 2 * torch.finfo(whole.dtype).tiny, 0)
+    # Where even the largest 1 + d is 0, the relu passes no gradient; nor does an empty sum.
+    dead = (whole <= 2 * torch.finfo(whole.dtype).tiny) | (total == 0)
+    return (1 / (total * whole)).masked_fill(dead, 0)
 
 
 def _few_rows(x: Tensor) -> list[slice]:

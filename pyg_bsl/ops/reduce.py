@@ -88,7 +88,15 @@ def log_mean_power(scores: Scores, pos: Tensor, power: float) -> Tensor:
 
     Shapes:
         - **output:** ``[B]``
+
+    Raises:
+        ValueError: If there is not one positive score for each row.
     """
+    if pos.shape != (scores.num_rows,):
+        raise ValueError(
+            f"'pos' must have one score for each of the {scores.num_rows} rows of 'scores' (got "
+            f"shape {tuple(pos.shape)})"
+        )
     if isinstance(scores, LazyScores) and scores.bounded and has_power_sums(power):
         return fused_log_mean_power(scores, pos, round(power))
 

@@ -139,12 +139,14 @@ class TileScores:
         return tile.exp_().sum(1)
 
     def log_sum_slopes(self, weight: Tensor, total: Tensor, top: Tensor | None) -> Slopes | None:
-        """Slopes of the log-sums of the exponentials of some queries' scores, for :meth:`walk`.
+        """What makes slopes of the log-sums of some queries' logits for :meth:`walk`, if compiled.
+
+        Logits are scores and log-weights.
 
         Args:
             weight: Weight of each log-sum, ``[q]``.
-            total: Where to write the sums, of scores less ``top``, ``[q]``.
-            top: Where to write the largest score of each query, ``[q]``, 0 where all are dropped;
+            total: Where to write the sums of the exponentials of logits less ``top``, ``[q]``.
+            top: Where to write the largest logit of each query, ``[q]``, 0 where all are dropped;
                 :obj:`None` to take nothing off.
         """
         if self._native is None:
@@ -157,7 +159,7 @@ class TileScores:
 
         Args:
             part: The queries.
-            slopes: What makes the slopes.
+            slopes: What makes the slopes; :obj:`None` where that is not compiled.
             grads: Where to write what is found of these queries.
 
         Returns:
@@ -171,7 +173,7 @@ class TileScores:
             gone = drop[part].contiguous()
         elif drop is not None:
             cut = slice(drop.bounds[part.start], drop.bounds[part.stop])
-            gone = drop.row[cut] - part.start, drop.col[cut].contiguous()
+            gone = drop.row[cut].long() - part.start, drop.col[cut].long().contiguous()
         every = 0, self.scores.key.size(0)
         native.walk(
             self.scores.query[part],

@@ -184,7 +184,8 @@ def test_no_thread_waits_for_one_that_has_not_started(threads, monkeypatch):
     assert torch.equal(layer_mean(adjacency, x, 3, method="compiled"), expected)
 
 
-def test_threads_may_propagate_at_the_same_time():
+def test_threads_may_propagate_at_the_same_time(threads):
+    threads(2)
     adjacency, x = to_csr(matrix(pairs()).float()), [rows(48), rows(48).flip(0)]
     expected = [layer_mean(adjacency, each, 3, method="compiled") for each in x]
     wrong = []
@@ -194,11 +195,11 @@ def test_threads_may_propagate_at_the_same_time():
             out = layer_mean(adjacency, x[number], 3, method="compiled")
             wrong.append(not torch.equal(out, expected[number]))
 
-    threads = [threading.Thread(target=many, args=(number,)) for number in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    callers = [threading.Thread(target=many, args=(number,)) for number in (0, 1)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
     assert len(wrong) == 100 and not any(wrong)
 
 

@@ -17,6 +17,7 @@ from tests.ops.cases import (
     lazy_scores,
     needs_compiler,
     per_row,
+    ragged,
     tiny_tiles,  # noqa: F401
 )
 
@@ -70,26 +71,64 @@ def test_exponentials_and_their_sums(dtype, count) -> None:
     torch.testing.assert_close(sums.double(), exact.sum(1), rtol=rtol, atol=0)
 
 
+@pytest.fixture
+def threads():
+    """Sets the number of threads."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def filled(scores: LazyScores) -> LazyScores:
+    """With components that fill vectors of the processor: zeros change no score."""
+    query, key = (
+        torch.nn.functional.pad(x.detach(), (0, 16 - x.size(1))).requires_grad_()
+        for x in (scores.query, scores.key)
+    )
+    operations(query, key)
+    return replace(scores, query=query, key=key)
+
+
 @EVERY_KIND
 @BOTH_TYPES
+@pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.usefixtures("tiny_tiles")
-def test_losses_equal_dense_ones(rows, drop, weighted, dtype) -> None:
+def test_losses_equal_dense_ones(rows, drop, weighted, dtype, num_threads, threads) -> None:
+    threads(num_threads)
     for seed in range(2):
-        scores = lazy_scores(seed, rows, drop, weighted, dtype)
-        # Components that fill vectors of the processor: zeros change no score.
-        query, key = (
-            torch.nn.functional.pad(x.detach(), (0, 16 - x.size(1))).requires_grad_()
-            for x in (scores.query, scores.key)
-        )
-        scores = replace(scores, query=query, key=key)
-        operations(query, key)
+        scores = filled(lazy_scores(seed, rows, drop, weighted, dtype, num_queries=9))
         assert_same(lambda s: log_mean_exp(s, 0.1), scores)
         shifted = 1e-10 if dtype == torch.float64 else 2e-5  # scores times 100
         assert_same(lambda s: log_mean_exp(s, 0.01), scores, tol=shifted)
         pos = per_row(scores, seed)
         assert_same(lambda s, p=pos: log_mean_power(s, p, 5.0), scores, [pos])
-        inside, bounded = pos.detach().clamp(-1, 1).requires_grad_(), replace(scores, bounded=True)
-        assert_same(lambda s, p=inside: log_mean_power(s, p, 5), bounded, [inside])
+
+
+def test_drops_may_have_indices_of_32_bits() -> None:
+    scores = filled(lazy_scores(0, drop="ragged"))
+    few = replace(scores.drop, row=scores.drop.row.int(), col=scores.drop.col.int())
+    pos = per_row(scores, 0)
+    for reduce in (lambda s: log_mean_exp(s, 0.1), lambda s: log_mean_power(s, pos, 5)):
+        found, expected = (reduce(replace(scores, drop=drop)) for drop in (few, scores.drop))
+        assert torch.equal(found, expected)
+
+
+def test_rows_whose_keys_weigh_nothing_pass_no_gradient() -> None:
+    query = torch.eye(2, 16, dtype=torch.float64).requires_grad_()
+    key = normal(4, 16, dtype=torch.float64).requires_grad_()
+    operations(query, key)
+    weight = torch.tensor([0, -41, -200, -200], dtype=torch.float64)  # 1 - (1 + e^-41) is 0
+    scores = LazyScores(query, key, drop=ragged([[0], []]), log_weight=weight, bounded=True)
+    pos = torch.zeros(2, dtype=torch.float64)
+    for out in (log_mean_exp(scores, 0.2), log_mean_power(scores, pos, 5)):
+        (grad,) = torch.autograd.grad(out.sum(), query)
+        assert out[0] == 0 and not grad[0].any() and grad[1].any()
+
+
+def test_numbers_of_different_types_are_refused() -> None:
+    query, key = torch.eye(4, 16), torch.eye(4, 16, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="dtype"):
+        log_mean_exp(LazyScores(query, key, bounded=True), 0.1)
 
 
 @BOTH_TYPES

@@ -227,3 +227,11 @@ def test_means_do_not_change_when_all_log_weights_move(shift, lazy, reduce) -> N
     values = [LazyScores(query, key, log_weight=log_weight + c, bounded=True) for c in (0.0, shift)]
     one, other = (reduce(s if lazy else s.dense(), pos) for s in values)
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1,), (4,), (3, 1)])
+def test_power_needs_one_positive_score_a_row(shape) -> None:
+    lazy = LazyScores(torch.eye(3), torch.eye(3), bounded=True)
+    for scores in (lazy, lazy.dense()):
+        with pytest.raises(ValueError, match="one score for each of the 3 rows"):
+            log_mean_power(scores, torch.zeros(shape), 5)
