@@ -280,19 +280,15 @@ def test_second_derivatives_are_refused_and_not_silently_wrong() -> None:
 
 @BOTH_WAYS
 @pytest.mark.parametrize("rows", ["one", "ragged"])
-def test_threads_agree_with_one_thread_and_with_themselves(rows) -> None:
-    before = torch.get_num_threads()
+def test_threads_agree_with_one_thread_and_with_themselves(rows, threads) -> None:
     results = []
-    try:
-        for threads in (1, 3, 3):
-            torch.set_num_threads(threads)
-            scores = lazy_scores(0, rows, "ragged", num_queries=50, num_keys=5000)
-            pos = per_row(scores, 0)
-            out = log_mean_exp(scores, 0.1) + log_mean_power(scores, pos, 10.0)
-            grads = torch.autograd.grad(out.square().sum(), (scores.query, scores.key, pos))
-            results.append((out.detach(), *grads))
-    finally:
-        torch.set_num_threads(before)
+    for num_threads in (1, 3, 3):
+        threads(num_threads)
+        scores = lazy_scores(0, rows, "ragged", num_queries=50, num_keys=5000)
+        pos = per_row(scores, 0)
+        out = log_mean_exp(scores, 0.1) + log_mean_power(scores, pos, 10.0)
+        grads = torch.autograd.grad(out.square().sum(), (scores.query, scores.key, pos))
+        results.append((out.detach(), *grads))
     for one, three, again in zip(*results, strict=True):
         assert_near(three, one, 1e-12)
         assert torch.equal(three, again)

@@ -42,14 +42,6 @@ def arrays(csr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return csr.crow_indices(), csr.col_indices(), csr.values()
 
 
-@pytest.fixture
-def threads():
-    """Sets the number of threads."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("num_threads", [1, 2, 9])
 @pytest.mark.parametrize("dim", [1, 5, 16, 40, 64])
 @pytest.mark.parametrize("num_layers", [1, 2, 3, 6])

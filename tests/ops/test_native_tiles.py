@@ -71,14 +71,6 @@ def test_exponentials_and_their_sums(dtype, count) -> None:
     torch.testing.assert_close(sums.double(), exact.sum(1), rtol=rtol, atol=0)
 
 
-@pytest.fixture
-def threads():
-    """Sets the number of threads."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def filled(scores: LazyScores) -> LazyScores:
     """With components that fill vectors of the processor: zeros change no score."""
     query, key = (

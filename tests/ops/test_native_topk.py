@@ -106,15 +106,12 @@ def test_what_it_is_not_written_for_is_left_to_pytorch(monkeypatch: pytest.Monke
     assert native_topk(x, torch.ones(4000, 8), 2, None) is None
 
 
-def test_lists_are_the_same_on_any_number_of_threads() -> None:
+def test_lists_are_the_same_on_any_number_of_threads(threads) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(n, 64, generator=generator) for n in (100, 5000))
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(native_topk(query, key, 20, None))
-    finally:
-        torch.set_num_threads(before)
+    found = []
+    for number in (1, 2):
+        threads(number)
+        found.append(native_topk(query, key, 20, None))
     for one, two in zip(*found, strict=True):
         assert torch.equal(one, two)

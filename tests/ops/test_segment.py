@@ -73,20 +73,16 @@ def test_reads_nothing_back_and_runs_on_any_device() -> None:
     assert x.grad is not None
 
 
-def test_gradients_are_the_same_bits_on_several_threads() -> None:
+def test_gradients_are_the_same_bits_on_several_threads(threads) -> None:
     generator = torch.Generator().manual_seed(0)
     values, upstream = torch.randn(2, 50_000, generator=generator)
     group = torch.randint(10, (50_000,), generator=generator)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        grads = []
-        for _ in range(5):
-            x = values.clone().requires_grad_()
-            segment_log_mean_exp(x, group).backward(upstream)
-            grads.append(x.grad)
-    finally:
-        torch.set_num_threads(threads)
+    threads(4)
+    grads = []
+    for _ in range(5):
+        x = values.clone().requires_grad_()
+        segment_log_mean_exp(x, group).backward(upstream)
+        grads.append(x.grad)
     assert all(torch.equal(grad, grads[0]) for grad in grads)
 
 

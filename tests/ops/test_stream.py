@@ -199,23 +199,20 @@ def test_stream_reads_nothing_back(reduce: Callable[..., Tensor]) -> None:
     assert scores.key.grad is not None
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("setting", ["always", "never"])
 def test_equal_runs_give_equal_bits(
-    monkeypatch: pytest.MonkeyPatch, setting: str, threads: int
+    monkeypatch: pytest.MonkeyPatch, setting: str, num_threads: int, threads
 ) -> None:
     monkeypatch.setenv("PYG_BSL_COMPILE", setting)
     scores = lazy_scores(0, "ragged", "ragged", num_queries=200, num_keys=9000)
-    pos, before = per_row(scores, 0), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        runs = []
-        for _ in range(3):
-            out = log_mean_exp_map(scores, KERNELS["log-sigmoid of gap"], pos)
-            grads = torch.autograd.grad(out.mean(), (scores.query, scores.key, pos))
-            runs.append(torch.cat([out, *(grad.flatten() for grad in grads)]))
-    finally:
-        torch.set_num_threads(before)
+    pos = per_row(scores, 0)
+    threads(num_threads)
+    runs = []
+    for _ in range(3):
+        out = log_mean_exp_map(scores, KERNELS["log-sigmoid of gap"], pos)
+        grads = torch.autograd.grad(out.mean(), (scores.query, scores.key, pos))
+        runs.append(torch.cat([out, *(grad.flatten() for grad in grads)]))
     assert torch.equal(runs[0], runs[1])
     assert torch.equal(runs[0], runs[2])
 

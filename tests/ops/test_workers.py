@@ -11,12 +11,7 @@ import torch
 
 from pyg_bsl.ops.workers import num_workers, share
 
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100])

@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_bits_over_a_graph(backbone):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values())
-def test_the_same_seed_gives_the_same_bits_on_several_threads(sampler):
+def test_the_same_seed_gives_the_same_bits_on_several_threads(sampler, threads):
     """Batches so large that gradients of the same row come from several threads."""
     generator = torch.Generator().manual_seed(0)
     pairs = torch.unique(torch.randint(900, (2, 9000), generator=generator), dim=1)
@@ -103,12 +103,8 @@ def test_the_same_seed_gives_the_same_bits_on_several_threads(sampler):
         )
         return trainer.fit(graph, 2)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        one, two = run(), run()
-    finally:
-        torch.set_num_threads(threads)
+    threads(4)
+    one, two = run(), run()
     assert [record.loss for record in one.history] == [record.loss for record in two.history]
     assert_same_weights(one.state_dict, two.state_dict)
 
