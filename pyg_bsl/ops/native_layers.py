@@ -104,6 +104,19 @@ static void leave(const Side *side, int64_t width, int64_t dim, const Vector *st
 #endif
 }
 
+// First node of one of some parts with about as many neighbours each, or behind the last part.
+static int64_t cut(int64_t size, const int64_t *ptr, int64_t part, int64_t parts)
+{
+    int64_t low = 0, high = size;
+    if (part == parts) return size;  // behind those without neighbours
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (ptr[middle] < ptr[size] * part / parts) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
 // All layers, by one of some threads that work on the same slab: what one has fetched is near for
 // the others. In each step of a slab they take parts as they come, usually one each, and go on when
 // all are done: none waits for a thread that has not started. `taken` and `done` count, from 0, the
@@ -111,10 +124,10 @@ static void leave(const Side *side, int64_t width, int64_t dim, const Vector *st
 // sides, with a row of zeros behind either.
 void propagate(int64_t num_layers, int64_t mean, int64_t dim, Vector *memory,
                int64_t parts, int64_t *taken, int64_t *done,
-               int64_t size0, const int64_t *cut0, const int64_t *order0, const float *scale0,
-               const int64_t *ptr0, const Index *col0, const float *x0, float *out0,
-               int64_t size1, const int64_t *cut1, const int64_t *order1, const float *scale1,
-               const int64_t *ptr1, const Index *col1, const float *x1, float *out1)
+               int64_t size0, const int64_t *order0, const float *scale0, const int64_t *ptr0,
+               const Index *col0, const float *x0, float *out0,
+               int64_t size1, const int64_t *order1, const float *scale1, const int64_t *ptr1,
+               const Index *col1, const float *x1, float *out1)
 {
     const int64_t second = size0 + 1, stride = second + size1 + 1;
     for (int64_t column = 0; column < dim; column += $lanes) {
@@ -123,10 +136,11 @@ void propagate(int64_t num_layers, int64_t mean, int64_t dim, Vector *memory,
             const Vector *from = memory + (step > 1 ? 1 + step % 2 : 0) * stride;
             Vector *to = memory + (1 + (step + 1) % 2) * stride;
             for (int64_t n; (n = __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED)) < parts;) {
-                const Side sides[2] = {{cut0[n], cut0[n + 1], order0, scale0, ptr0, col0,
-                                        x0 + column, out0 + column},
-                                       {cut1[n], cut1[n + 1], order1, scale1, ptr1, col1,
-                                        x1 + column, out1 + column}};
+                const Side sides[2] = {
+                    {cut(size0, ptr0, n, parts), cut(size0, ptr0, n + 1, parts), order0, scale0,
+                     ptr0, col0, x0 + column, out0 + column},
+                    {cut(size1, ptr1, n, parts), cut(size1, ptr1, n + 1, parts), order1, scale1,
+                     ptr1, col1, x1 + column, out1 + column}};
                 for (int s = 0; s < 2; s++) {
                     const int64_t own = s ? second : 0, other = s ? 0 : second;
                     if (step == 0) enter(sides + s, width, dim, memory + own);
@@ -192,13 +206,6 @@ class Side(NamedTuple):
             first.repeat_interleave(counts) + step
         ]
         return cls(F.pad(order, (0, AHEAD)), _scale(counts), ptr, col.to(index))
-
-    def cuts(self, parts: int) -> Tensor:
-        """Where parts with about as many neighbours each begin, and the last one ends."""
-        wanted = torch.arange(parts + 1, device=self.ptr.device) * self.ptr[-1] // parts
-        cuts = torch.searchsorted(self.ptr, wanted)
-        cuts[-1] = len(self.scale)  # behind those without neighbours
-        return cuts
 
 
 def _scale(counts: Tensor) -> Tensor:
@@ -297,7 +304,7 @@ class NativeLayers(NamedTuple):
         taken, done = torch.zeros(2, num_steps, dtype=torch.int64, device="cpu")
         args: list[int | Tensor] = [num_layers, mean, dim, memory, workers, taken, done]
         for side, table, rows in zip(self.sides, tables, out, strict=True):
-            args += [len(side.scale), side.cuts(workers), *side, table, rows]
+            args += [len(side.scale), *side, table, rows]
         share(lambda _: call(self.library.propagate, *args), workers, workers)
         self.spare.append(memory)
         return whole
