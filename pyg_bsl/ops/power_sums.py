@@ -125,7 +125,8 @@ def _pairs_and_gradients(
 ) -> tuple[Tensor, ...]:
     """As :func:`_rows_and_gradients`, where row b is query b."""
     m, query, weight = passes.m, halves.query, _weight(halves)
-    times = torch.full_like(y, m).masked_fill_((count == 0)[:, None], 0)
+    empty = (count == 0)[:, None]
+    times = torch.full_like(y, m).masked_fill_(empty, 0)
     total, lower, top = torch.empty_like(y), torch.empty_like(y), _least(query)
     factor, grad_query = torch.empty_like(y), torch.zeros_like(query)
 
@@ -142,6 +143,7 @@ def _pairs_and_gradients(
 
     grad_key = walk_rows(halves, visit, visit_all)
     grad_query *= factor
+    total.masked_fill_(empty, 0)  # as that of _expand
     return total, factor * lower, top, grad_query, grad_key
 
 
@@ -205,11 +207,13 @@ def _least(query: Tensor) -> Tensor:
 def _expand(sums: Tensor, top: Tensor, y: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """From power sums ``[Q, m + 1]`` to those of the powers of rows, and slopes of their logs.
 
+    Where the first, that of the weights, is 0, all are.
+
     Returns:
         The sum of ``((x + y) / (top + y)) ** m``; the slope of its log in y; the coefficients of
         that in x, as :func:`_slopes`: ``[B, 1]``, ``[B, 1]`` and ``[B, m]``.
     """
-    m, spread = sums.size(1) - 1, sums[row]
+    m, spread = sums.size(1) - 1, sums.masked_fill(sums[:, :1] == 0, 0)[row]
     total = (_binomial(y, top, m) * spread).sum(1, keepdim=True)
     slopes = _slopes(total, top, y, m)
     return total, (slopes * spread[:, :m]).sum(1, keepdim=True), slopes

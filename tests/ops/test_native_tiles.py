@@ -106,15 +106,19 @@ def test_drops_may_have_indices_of_32_bits() -> None:
         assert torch.equal(found, expected)
 
 
-def test_rows_whose_keys_weigh_nothing_pass_no_gradient() -> None:
+@pytest.mark.parametrize("rows", [None, ragged([[0], [0, 0]])], ids=["one", "ragged"])
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize("setting", ["always", "never"])
+def test_rows_whose_keys_weigh_nothing_pass_no_gradient(rows, even, setting, monkeypatch) -> None:
+    monkeypatch.setenv("PYG_BSL_COMPILE", setting)
     query = torch.eye(2, 16, dtype=torch.float64).requires_grad_()
     key = normal(4, 16, dtype=torch.float64).requires_grad_()
-    operations(query, key)
     weight = torch.tensor([0, -41, -200, -200], dtype=torch.float64)  # 1 - (1 + e^-41) is 0
-    scores = LazyScores(query, key, drop=ragged([[0], []]), log_weight=weight, bounded=True)
-    pos = torch.zeros(2, dtype=torch.float64)
+    scores = LazyScores(query, key, rows, ragged([[0], []]), weight, bounded=True)
+    pos = torch.zeros(scores.num_rows, dtype=torch.float64)
     for out in (log_mean_exp(scores, 0.2), log_mean_power(scores, pos, 5)):
-        (grad,) = torch.autograd.grad(out.sum(), query)
+        upstream = torch.ones_like(out) if even else torch.arange(1, len(out) + 1).to(out)
+        (grad,) = torch.autograd.grad(out, query, upstream)
         assert out[0] == 0 and not grad[0].any() and grad[1].any()
 
 
