@@ -82,6 +82,11 @@ def close_dead_runs(store: str | Path = "mlruns", *, tracking_uri: str | None = 
     return closed
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine lives; one that only waits to be waited for does not."""
+    return _start_of(pid) != ""
+
+
 def _members(tags: Mapping[str, str]) -> list[dict[str, str]]:
     """The :func:`process_tags` of those that joined by :func:`member_tags`."""
     found = []

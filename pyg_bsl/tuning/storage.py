@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock
 
 from pyg_bsl.names import suggest
+from pyg_bsl.tracking.processes import is_running
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -278,12 +279,8 @@ def _here(pid: int) -> list[Any]:
 def _is_dead(trial: FrozenTrial, grace: float) -> bool:
     worker = trial.user_attrs.get("worker")
     if worker is not None and worker == _here(worker[1]):
-        try:
-            os.kill(worker[1], 0)
-        except ProcessLookupError:
+        if not is_running(worker[1]):
             return True
-        except PermissionError:
-            pass
     assert trial.datetime_start is not None
     last = trial.user_attrs.get("alive", trial.datetime_start.timestamp())
     return time.time() - last > grace

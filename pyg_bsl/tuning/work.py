@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -54,7 +53,6 @@ def work(
 
     waited = False
     while True:
-        multiprocessing.active_children()  # Lets go of our own that died: they are seen dead then.
         with storage.turn():
             sweep(study)
         trials = study.get_trials(deepcopy=False)

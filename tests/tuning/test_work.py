@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 import uuid
@@ -195,6 +196,17 @@ def test_a_worker_that_lives_is_let_be(study):
             said.add(study.trials[0].user_attrs.get("alive"))
         assert len(said) == 3
         assert sweep(study) == 0
+
+
+def test_a_worker_that_ended_is_dead_though_nobody_waited_for_it(study):
+    trial = study.ask()
+    with alive(trial, beat=0.02):
+        pass
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    trial.set_user_attr("worker", storage_module._here(ended.pid))
+    assert sweep(study, grace=60) == 1
+    assert ended.wait(30) == 0
 
 
 def test_a_worker_of_another_machine_is_dead_when_it_is_silent(study, monkeypatch):
