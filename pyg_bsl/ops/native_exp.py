@@ -87,9 +87,9 @@ static T less_top(int64_t count, T *x)
     return top;
 }
 
-// Slopes of log-sums: of each key what is added to its scores, of each row the weight of its
-// log-sum and where to write the sum of its exponentials, and the top that is taken off; NULL where
-// there is none.
+// Slopes of log-sums, for the walk over tiles. `state` has what is added to the scores of each key,
+// or NULL; of each row the weight of its log-sum; and where to write the sum of its exponentials,
+// and the top that is taken off, or NULL to take nothing off.
 void log_sum_slopes(int64_t first, int64_t rows, int64_t num_keys, T *tile, int64_t stride,
                     T *const *state, T *share)
 {
